@@ -1,0 +1,21 @@
+//! Reaches a server and speaks MCP to it.
+//!
+//! Owns the wire: JSON-RPC envelopes are parsed, `params` and `result` stay raw bytes
+//! (`docs/ARCHITECTURE.md`, decision 1). Knows no user, no workspace, no policy and no SQL;
+//! secrets arrive as values.
+
+pub mod connection;
+pub mod error;
+pub mod name;
+pub mod spec;
+pub mod wire;
+
+pub use connection::{
+    ConnectOptions, Connection, Inbound, PeerInfo, ProcessFacts, Supervision, connect,
+};
+pub use error::{CloseReason, ConnectError, Executed, RequestError};
+pub use name::{InvalidServerName, ServerName};
+pub use spec::{
+    Endpoint, Era, EraChoice, HttpSpec, OutboundPolicy, ServerSpec, StdioSpec, Timeouts, WireLimits,
+};
+pub use wire::{Notification, Params, Request, RequestId, ServerRequest};
