@@ -2,15 +2,23 @@
 //!
 //! Knows no axum, no status codes, no JSON-RPC codes, no cookies and no clap.
 
+pub mod asker;
+pub mod call_state;
 pub mod definition;
 pub mod error;
 pub mod events;
+pub mod limits;
 pub mod operations;
 pub mod principal;
 pub mod store;
+pub mod trace;
 
+pub use asker::Asker;
+pub use call_state::CallState;
 pub use definition::{Definition, DefinitionError, Secrets};
 pub use error::{BrokerError, ErrorCode, Fault, PointerDetail};
-pub use operations::Broker;
+pub use limits::{CallLimits, CatalogLimits};
+pub use operations::{Broker, BrokerOptions};
 pub use principal::{Principal, Role, Scopes};
 pub use store::{Store, StoreError};
+pub use trace::Trace;
