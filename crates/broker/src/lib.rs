@@ -15,7 +15,7 @@ pub mod trace;
 
 pub use asker::Asker;
 pub use call_state::CallState;
-pub use definition::{Definition, DefinitionError, Secrets};
+pub use definition::{Author, Definition, DefinitionError, Secrets};
 pub use error::{BrokerError, ErrorCode, Fault, PointerDetail};
 pub use limits::{CallLimits, CatalogLimits};
 pub use operations::{Broker, BrokerOptions};
