@@ -2,16 +2,20 @@
 //!
 //! Knows no axum, no status codes, no JSON-RPC codes, no cookies and no clap.
 
+mod arguments;
 pub mod asker;
 pub mod call_state;
 pub mod definition;
 pub mod error;
 pub mod events;
+mod gate;
 pub mod limits;
 pub mod operations;
+mod policy;
 pub mod principal;
 pub mod store;
 pub mod trace;
+mod upstream_fault;
 
 pub use asker::Asker;
 pub use call_state::CallState;
