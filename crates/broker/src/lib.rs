@@ -5,15 +5,19 @@
 mod arguments;
 pub mod asker;
 pub mod call_state;
+mod catalogue;
 pub mod definition;
 pub mod error;
 pub mod events;
 mod gate;
+mod instant;
 pub mod limits;
 pub mod operations;
 mod policy;
 pub mod principal;
+mod registry;
 pub mod store;
+mod store_fault;
 pub mod trace;
 mod upstream_fault;
 

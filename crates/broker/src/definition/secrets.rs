@@ -53,20 +53,32 @@ pub struct Redactions(Arc<[SecretString]>);
 
 impl Redactions {
     pub(super) fn new(values: Vec<SecretString>) -> Self {
-        let long = |value: &SecretString| value.expose_secret().len() >= MIN_REDACTED_BYTES;
-        Self(values.into_iter().filter(long).collect())
+        Self(values.into())
+    }
+
+    /// Whether both hold the same values: after a reload, whether a secret was rotated.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(other.0.iter());
+        self.0.len() == other.0.len()
+            && pairs.fold(true, |same, (one, two)| {
+                same & (one.expose_secret() == two.expose_secret())
+            })
     }
 
     /// The text without any of the values.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.expose_secret()) {
-                text.replace(secret.expose_secret(), MASK)
-            } else {
-                text
-            }
-        })
+        let long = |secret: &&SecretString| secret.expose_secret().len() >= MIN_REDACTED_BYTES;
+        self.0
+            .iter()
+            .filter(long)
+            .fold(text.to_owned(), |text, secret| {
+                if text.contains(secret.expose_secret()) {
+                    text.replace(secret.expose_secret(), MASK)
+                } else {
+                    text
+                }
+            })
     }
 }
 
