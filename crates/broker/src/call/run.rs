@@ -133,6 +133,7 @@ async fn exchange(inner: &Inner, job: Job) -> Result<ToolResult, BrokerError> {
         server: job.server.name.as_str(),
         redactions: job.server.redactions(),
     };
+    let _in_flight = job.permit;
     let target = job.server.target()?;
     let lease = inner
         .sessions

@@ -107,7 +107,10 @@ impl Broker {
     ///
     /// # Errors
     /// `invalid_arguments` with pointers `/servers/<name>/…`; then nothing changed.
-    pub async fn apply_file(&self, servers: BTreeMap<ServerName, Definition>) -> Result<Applied, BrokerError> {
+    pub async fn apply_file(
+        &self,
+        servers: BTreeMap<ServerName, Definition>,
+    ) -> Result<Applied, BrokerError> {
         let inner = &self.inner;
         let (applied, gone) = inner.registry.replace_file(servers)?;
         for server in gone {
@@ -120,7 +123,11 @@ impl Broker {
     ///
     /// # Errors
     /// `invalid_request`.
-    pub async fn list_servers(&self, asker: &Asker, page: PageRequest) -> Result<Page<ServerView>, BrokerError> {
+    pub async fn list_servers(
+        &self,
+        asker: &Asker,
+        page: PageRequest,
+    ) -> Result<Page<ServerView>, BrokerError> {
         let servers = self.inner.visible_servers(&asker.principal);
         let page = page.cut(servers, |server| server.name.to_string())?;
         Ok(Page {
@@ -142,7 +149,13 @@ impl Broker {
     ///
     /// # Errors
     /// `forbidden`, `invalid_arguments`, `conflict`, `version_conflict`, `store_unavailable`.
-    pub async fn put_server(&self, asker: &Asker, name: &str, definition: Definition, if_match: IfMatch) -> Result<ServerView, BrokerError> {
+    pub async fn put_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        definition: Definition,
+        if_match: IfMatch,
+    ) -> Result<ServerView, BrokerError> {
         let inner = &self.inner;
         let name = ServerName::new(name).map_err(|error| {
             refused(vec![PointerDetail {
@@ -181,13 +194,22 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::put_server`], and `server_not_found`.
-    pub async fn delete_server(&self, asker: &Asker, name: &str, if_match: IfMatch) -> Result<(), BrokerError> {
+    pub async fn delete_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        if_match: IfMatch,
+    ) -> Result<(), BrokerError> {
         let inner = &self.inner;
         let server = inner.server_or_fault(asker, name)?;
         check_author(asker, &server.definition)?;
         let base = base_version(Some(&server), if_match)?.unwrap_or(server.version);
         let by = asker.principal.user.as_str();
-        if !inner.store.delete_server(&server.workspace, &server.name, base, by).await? {
+        if !inner
+            .store
+            .delete_server(&server.workspace, &server.name, base, by)
+            .await?
+        {
             return Err(another_version());
         }
         inner.registry.remove(&server.workspace, &server.name);
@@ -200,12 +222,20 @@ impl Broker {
     ///
     /// # Errors
     /// `server_not_found`.
-    pub async fn list_server_versions(&self, asker: &Asker, name: &str) -> Result<Vec<ServerView>, BrokerError> {
+    pub async fn list_server_versions(
+        &self,
+        asker: &Asker,
+        name: &str,
+    ) -> Result<Vec<ServerView>, BrokerError> {
         let server = self.inner.server_or_fault(asker, name)?;
         if server.source == Source::File {
             return Ok(vec![view(&server)]);
         }
-        let versions = self.inner.store.server_versions(&server.workspace, &server.name).await?;
+        let versions = self
+            .inner
+            .store
+            .server_versions(&server.workspace, &server.name)
+            .await?;
         Ok(versions.into_iter().map(view_saved).collect())
     }
 
@@ -213,7 +243,12 @@ impl Broker {
     ///
     /// # Errors
     /// `server_not_found`, also for an unknown version.
-    pub async fn diff_server(&self, asker: &Asker, name: &str, versions: (u64, u64)) -> Result<Vec<Change>, BrokerError> {
+    pub async fn diff_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        versions: (u64, u64),
+    ) -> Result<Vec<Change>, BrokerError> {
         let all = self.list_server_versions(asker, name).await?;
         let (from, to) = (of_version(&all, versions.0)?, of_version(&all, versions.1)?);
         let json = |definition: &Definition| {
@@ -229,7 +264,13 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::put_server`], and `server_not_found`.
-    pub async fn rollback_server(&self, asker: &Asker, name: &str, version: u64, if_match: IfMatch) -> Result<ServerView, BrokerError> {
+    pub async fn rollback_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        version: u64,
+        if_match: IfMatch,
+    ) -> Result<ServerView, BrokerError> {
         let all = self.list_server_versions(asker, name).await?;
         let old = of_version(&all, version)?.clone();
         self.put_server(asker, name, old, if_match).await
@@ -240,11 +281,17 @@ impl Broker {
     ///
     /// # Errors
     /// `forbidden`, `server_not_found`, `invalid_arguments`. A server that does not answer is a report, not an error.
-    pub async fn test_server(&self, asker: &Asker, name: &str, definition: Option<Definition>) -> Result<TestReport, BrokerError> {
+    pub async fn test_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        definition: Option<Definition>,
+    ) -> Result<TestReport, BrokerError> {
         let inner = &self.inner;
         policy::require_manager(&asker.principal, &[Role::Operator, Role::Admin])?;
         let (target, redactions) = if let Some(definition) = definition {
-            let name = ServerName::new(name).map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
+            let name = ServerName::new(name)
+                .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
             let checked = inner.pass_gate(asker, &name, &definition)?;
             (checked.target, checked.redactions)
         } else {
@@ -269,7 +316,12 @@ impl Broker {
 
 impl Inner {
     /// The gate of saving and testing.
-    fn pass_gate(&self, asker: &Asker, name: &ServerName, definition: &Definition) -> Result<Checked, BrokerError> {
+    fn pass_gate(
+        &self,
+        asker: &Asker,
+        name: &ServerName,
+        definition: &Definition,
+    ) -> Result<Checked, BrokerError> {
         check_author(asker, definition)?;
         let workspace = definition.workspace.as_deref();
         if workspace.is_some_and(|workspace| workspace != asker.principal.workspace.as_str()) {
@@ -283,17 +335,24 @@ impl Inner {
         } else {
             Author::Operator
         };
-        self.registry.check(name, definition, author).map_err(|error| {
-            let place = |one: PointerDetail| PointerDetail {
-                pointer: format!("/definition{}", one.pointer),
-                detail: one.detail,
-            };
-            refused(error.errors.into_iter().map(place).collect())
-        })
+        self.registry
+            .check(name, definition, author)
+            .map_err(|error| {
+                let place = |one: PointerDetail| PointerDetail {
+                    pointer: format!("/definition{}", one.pointer),
+                    detail: one.detail,
+                };
+                refused(error.errors.into_iter().map(place).collect())
+            })
     }
 
     /// A session of its own, closed again: what is saved and what is in use stay as they are.
-    async fn try_out(&self, asker: &Asker, target: Target, upstream: Upstream<'_>) -> Result<TestReport, BrokerError> {
+    async fn try_out(
+        &self,
+        asker: &Asker,
+        target: Target,
+        upstream: Upstream<'_>,
+    ) -> Result<TestReport, BrokerError> {
         let deadline = Instant::now() + TEST_WAIT;
         let target = Target {
             isolation: Isolation::Call,
@@ -331,7 +390,8 @@ impl Inner {
     }
 
     fn tell_version(&self, asker: &Asker, name: &ServerName, version: Option<u64>) {
-        let data = serde_json::json!({"server": name, "version": version, "by": asker.principal.user});
+        let data =
+            serde_json::json!({"server": name, "version": version, "by": asker.principal.user});
         if let Ok(data) = serde_json::value::to_raw_value(&data) {
             self.events.publish(NewEvent {
                 kind: EventKind::ServerVersion,
@@ -360,12 +420,17 @@ fn check_author(asker: &Asker, definition: &Definition) -> Result<(), BrokerErro
 fn base_version(current: Option<&Server>, if_match: IfMatch) -> Result<Option<u64>, BrokerError> {
     match (current, if_match) {
         (Some(current), _) if current.source == Source::File => {
-            let mut fault = Fault::new(ErrorCode::Conflict, "this server stands in the admin's file");
+            let mut fault = Fault::new(
+                ErrorCode::Conflict,
+                "this server stands in the admin's file",
+            );
             fault.hint = Some("change it there and reload".to_owned());
             Err(fault)
         }
         (Some(current), IfMatch::Any) => Ok(Some(current.version)),
-        (Some(current), IfMatch::Version(version)) if current.version == version => Ok(Some(version)),
+        (Some(current), IfMatch::Version(version)) if current.version == version => {
+            Ok(Some(version))
+        }
         (Some(current), IfMatch::Version(_)) => {
             let mut fault = another_version();
             fault.hint = Some(format!("the current version is {}", current.version));
@@ -388,7 +453,10 @@ fn another_version() -> BrokerError {
 fn of_version(all: &[ServerView], version: u64) -> Result<&Definition, BrokerError> {
     let found = all.iter().find(|one| one.version == version);
     found.map(|one| &one.definition).ok_or_else(|| {
-        Fault::new(ErrorCode::ServerNotFound, format!("there is no version {version} of this server"))
+        Fault::new(
+            ErrorCode::ServerNotFound,
+            format!("there is no version {version} of this server"),
+        )
     })
 }
 
