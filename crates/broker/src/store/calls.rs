@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sessions::{Lane, UserId, WorkspaceId};
-use sqlx::any::{AnyPool, AnyRow};
+use sqlx::AnyPool;
+use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, QueryBuilder, Row as _, Transaction};
 
 use super::writer::Job;
@@ -25,7 +26,11 @@ const ROWS_A_STATEMENT: usize = 40;
 const PRUNE_CHUNK: i64 = 500;
 
 /// Commits intents and ends in one transaction; for each whether it took.
-pub(super) async fn commit(pool: &AnyPool, jobs: &[Job], own: (&str, i64)) -> Result<Vec<bool>, sqlx::Error> {
+pub(super) async fn commit(
+    pool: &AnyPool,
+    jobs: &[Job],
+    own: (&str, i64),
+) -> Result<Vec<bool>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -39,7 +44,11 @@ pub(super) async fn commit(pool: &AnyPool, jobs: &[Job], own: (&str, i64)) -> Re
     Ok(outcomes)
 }
 
-async fn begin(tx: &mut Transaction<'_, Any>, intent: &Intent, own: (&str, i64)) -> Result<bool, sqlx::Error> {
+async fn begin(
+    tx: &mut Transaction<'_, Any>,
+    intent: &Intent,
+    own: (&str, i64),
+) -> Result<bool, sqlx::Error> {
     let (node, retention_ms) = own;
     if let Some(key) = &intent.idempotency_key {
         let now = ms(intent.created_at);
@@ -73,14 +82,22 @@ async fn begin(tx: &mut Transaction<'_, Any>, intent: &Intent, own: (&str, i64))
     builder.push_values([intent], |mut row, intent| {
         push_intent(&mut row, intent, node);
         row.push_bind(CallState::Dispatched.as_str());
-        row.push_bind(None::<String>).push_bind(None::<i64>).push_bind(None::<i64>);
-        row.push_bind(None::<String>).push_bind(None::<String>).push_bind(None::<String>);
+        row.push_bind(None::<String>)
+            .push_bind(None::<i64>)
+            .push_bind(None::<i64>);
+        row.push_bind(None::<String>)
+            .push_bind(None::<String>)
+            .push_bind(None::<String>);
     });
     builder.build().execute(&mut **tx).await?;
     Ok(true)
 }
 
-fn push_intent(row: &mut sqlx::query_builder::Separated<'_, Any, &'static str>, intent: &Intent, node: &str) {
+fn push_intent(
+    row: &mut sqlx::query_builder::Separated<'_, Any, &'static str>,
+    intent: &Intent,
+    node: &str,
+) {
     row.push_bind(intent.id.to_string());
     row.push_bind(intent.workspace.as_str().to_owned());
     row.push_bind(intent.user.as_str().to_owned());
@@ -144,13 +161,26 @@ pub(super) async fn insert_finished(
     Ok(())
 }
 
-pub(super) async fn get(pool: &AnyPool, workspace: &WorkspaceId, id: CallId) -> Result<Option<Row>, StoreError> {
-    let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM calls WHERE workspace = $1 AND id = $2"));
-    let row = sqlx::query(sql).bind(workspace.as_str()).bind(id.to_string()).fetch_optional(pool).await?;
+pub(super) async fn get(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    id: CallId,
+) -> Result<Option<Row>, StoreError> {
+    let sql = AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM calls WHERE workspace = $1 AND id = $2"
+    ));
+    let row = sqlx::query(sql)
+        .bind(workspace.as_str())
+        .bind(id.to_string())
+        .fetch_optional(pool)
+        .await?;
     row.as_ref().map(read_row).transpose()
 }
 
-pub(super) async fn find_by_key(pool: &AnyPool, intent: &Intent) -> Result<Option<Row>, StoreError> {
+pub(super) async fn find_by_key(
+    pool: &AnyPool,
+    intent: &Intent,
+) -> Result<Option<Row>, StoreError> {
     let sql = AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM calls WHERE id = (SELECT call_id FROM idempotency WHERE workspace = $1 \
          AND user_id = $2 AND reference = $3 AND idempotency_key = $4 AND expires_ms > $5)"
@@ -168,11 +198,18 @@ pub(super) async fn find_by_key(pool: &AnyPool, intent: &Intent) -> Result<Optio
 
 /// Newest first. Conditions are added only where asked for, so that the planner sees a plain query.
 pub(super) async fn list(pool: &AnyPool, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
-    let mut builder = QueryBuilder::<Any>::new(format!("SELECT {COLUMNS} FROM calls WHERE workspace = "));
+    let mut builder =
+        QueryBuilder::<Any>::new(format!("SELECT {COLUMNS} FROM calls WHERE workspace = "));
     builder.push_bind(filter.workspace.as_str().to_owned());
     let texts = [
-        (" AND user_id = ", filter.user.as_ref().map(|user| user.as_str().to_owned())),
-        (" AND state = ", filter.state.map(|state| state.as_str().to_owned())),
+        (
+            " AND user_id = ",
+            filter.user.as_ref().map(|user| user.as_str().to_owned()),
+        ),
+        (
+            " AND state = ",
+            filter.state.map(|state| state.as_str().to_owned()),
+        ),
         (" AND reference = ", filter.reference.clone()),
         (" AND idempotency_key = ", filter.idempotency_key.clone()),
         (" AND trace_id = ", filter.trace_id.clone()),
@@ -186,19 +223,39 @@ pub(super) async fn list(pool: &AnyPool, filter: &RowFilter) -> Result<Vec<Row>,
     if let Some(since) = filter.since {
         builder.push(" AND created_ms >= ").push_bind(ms(since));
     }
-    builder.push(" ORDER BY id DESC LIMIT ").push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+    builder
+        .push(" ORDER BY id DESC LIMIT ")
+        .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
     let rows = builder.build().fetch_all(pool).await?;
     rows.iter().map(read_row).collect()
 }
 
+pub(super) async fn trace_span(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    trace_id: &str,
+) -> Result<Option<(i64, i64)>, StoreError> {
+    let sql = "SELECT MIN(created_ms), MAX(COALESCE(ended_ms, $3)) FROM calls WHERE trace_id = $1 AND workspace = $2";
+    let row = sqlx::query(sql)
+        .bind(trace_id)
+        .bind(workspace.as_str())
+        .bind(ms(Utc::now()))
+        .fetch_one(pool)
+        .await?;
+    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(first.zip(last))
+}
+
 /// Ends what a stopped process of this node left open: nobody knows how it went, and nothing is run again.
 pub(super) async fn sweep(pool: &AnyPool, node: &str) -> Result<u64, StoreError> {
-    let swept = sqlx::query("UPDATE calls SET state = $2, ended_ms = $3 WHERE node = $1 AND ended_ms IS NULL")
-        .bind(node)
-        .bind(CallState::OutcomeUnknown.as_str())
-        .bind(ms(Utc::now()))
-        .execute(pool)
-        .await?;
+    let swept = sqlx::query(
+        "UPDATE calls SET state = $2, ended_ms = $3 WHERE node = $1 AND ended_ms IS NULL",
+    )
+    .bind(node)
+    .bind(CallState::OutcomeUnknown.as_str())
+    .bind(ms(Utc::now()))
+    .execute(pool)
+    .await?;
     Ok(swept.rows_affected())
 }
 
@@ -213,7 +270,10 @@ pub(super) async fn prune(pool: &AnyPool, before: DateTime<Utc>) -> Result<bool,
     .bind(PRUNE_CHUNK)
     .execute(pool)
     .await?;
-    sqlx::query("DELETE FROM idempotency WHERE expires_ms < $1").bind(ms(Utc::now())).execute(pool).await?;
+    sqlx::query("DELETE FROM idempotency WHERE expires_ms < $1")
+        .bind(ms(Utc::now()))
+        .execute(pool)
+        .await?;
     Ok(rows.rows_affected() >= PRUNE_CHUNK.unsigned_abs())
 }
 
@@ -227,11 +287,21 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(|_| corrupt(column));
-    let maybe = |column: &str| row.try_get::<Option<String>, _>(column).map_err(|_| corrupt(column));
-    let number = |column: &str| row.try_get::<Option<i64>, _>(column).map_err(|_| corrupt(column));
+    let text = |column: &str| {
+        row.try_get::<String, _>(column)
+            .map_err(|_| corrupt(column))
+    };
+    let maybe = |column: &str| {
+        row.try_get::<Option<String>, _>(column)
+            .map_err(|_| corrupt(column))
+    };
+    let number = |column: &str| {
+        row.try_get::<Option<i64>, _>(column)
+            .map_err(|_| corrupt(column))
+    };
     let flag = |column: &str| row.try_get::<bool, _>(column).map_err(|_| corrupt(column));
-    let digest = |column: &str| text(column).and_then(|hex| unhex(&hex).ok_or_else(|| corrupt(column)));
+    let digest =
+        |column: &str| text(column).and_then(|hex| unhex(&hex).ok_or_else(|| corrupt(column)));
     let intent = Intent {
         id: CallId::parse(&text("id")?).ok_or_else(|| corrupt("id"))?,
         workspace: WorkspaceId::new(&text("workspace")?).map_err(|_| corrupt("workspace"))?,
@@ -243,7 +313,9 @@ fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
         trace_id: text("trace_id")?,
         arguments_digest: digest("arguments_digest")?,
         preview: text("preview")?,
-        schema_hash: maybe("schema_hash")?.and_then(|hex| unhex(&hex)).map(catalog::Hash),
+        schema_hash: maybe("schema_hash")?
+            .and_then(|hex| unhex(&hex))
+            .map(catalog::Hash),
         idempotency_key: maybe("idempotency_key")?,
         request_digest: digest("request_digest")?,
         read_only: flag("read_only")?,

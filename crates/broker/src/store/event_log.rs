@@ -1,7 +1,7 @@
 //! Events on disk: runs of one workspace's events in one row each, and how far ids were given out.
 
 use sessions::WorkspaceId;
-use sqlx::any::AnyPool;
+use sqlx::AnyPool;
 use sqlx::{Any, QueryBuilder, Row as _, Transaction};
 
 use super::StoreError;
@@ -34,9 +34,14 @@ pub(crate) struct Marks {
     pub(crate) written: i64,
 }
 
-pub(super) async fn insert(tx: &mut Transaction<'_, Any>, chunks: &[Chunk]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(
+    tx: &mut Transaction<'_, Any>,
+    chunks: &[Chunk],
+) -> Result<(), sqlx::Error> {
     for some in chunks.chunks(ROWS_A_STATEMENT) {
-        let mut builder = QueryBuilder::new("INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) ");
+        let mut builder = QueryBuilder::new(
+            "INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) ",
+        );
         builder.push_values(some, |mut row, chunk| {
             row.push_bind(chunk.workspace.as_str().to_owned());
             row.push_bind(chunk.last_id).push_bind(chunk.first_id);
@@ -50,7 +55,11 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, chunks: &[Chunk]) -> R
 }
 
 /// Reserves ids up to `reserved`; they are given out only after this is committed.
-pub(super) async fn mark(pool: &AnyPool, workspace: &WorkspaceId, marks: Marks) -> Result<(), StoreError> {
+pub(super) async fn mark(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    marks: Marks,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO event_marks (workspace, reserved, gone) VALUES ($1, $2, $3) \
          ON CONFLICT (workspace) DO UPDATE SET reserved = excluded.reserved, gone = excluded.gone",
@@ -73,14 +82,31 @@ pub(super) async fn marks(pool: &AnyPool, workspace: &WorkspaceId) -> Result<Mar
         .fetch_one(pool)
         .await?
         .try_get(0)?;
-    let number = |name: &str| row.as_ref().map_or(Ok(0), |row| row.try_get::<i64, _>(name));
-    Ok(Marks { reserved: number("reserved")?, gone: number("gone")?, written: last.unwrap_or_default() })
+    let number = |name: &str| {
+        row.as_ref()
+            .map_or(Ok(0), |row| row.try_get::<i64, _>(name))
+    };
+    Ok(Marks {
+        reserved: number("reserved")?,
+        gone: number("gone")?,
+        written: last.unwrap_or_default(),
+    })
 }
 
 /// The bodies of runs that end after an id, oldest first, some at a time.
-pub(super) async fn after(pool: &AnyPool, workspace: &WorkspaceId, id: i64) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT body FROM events WHERE workspace = $1 AND last_id > $2 ORDER BY last_id LIMIT $3";
-    let rows = sqlx::query(sql).bind(workspace.as_str()).bind(id).bind(READ_CHUNKS).fetch_all(pool).await?;
+pub(super) async fn after(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    id: i64,
+) -> Result<Vec<String>, StoreError> {
+    let sql =
+        "SELECT body FROM events WHERE workspace = $1 AND last_id > $2 ORDER BY last_id LIMIT $3";
+    let rows = sqlx::query(sql)
+        .bind(workspace.as_str())
+        .bind(id)
+        .bind(READ_CHUNKS)
+        .fetch_all(pool)
+        .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -115,8 +141,15 @@ pub(super) async fn prune(pool: &AnyPool, before_ms: i64) -> Result<bool, StoreE
     .await?;
     // SQLite names no row of a two-column key but by its own; time bounds the chunk instead.
     let sql = "SELECT last_ms FROM events WHERE last_ms < $1 ORDER BY last_ms LIMIT 1 OFFSET $2";
-    let cut = sqlx::query(sql).bind(before_ms).bind(PRUNE_CHUNK).fetch_optional(pool).await?;
+    let cut = sqlx::query(sql)
+        .bind(before_ms)
+        .bind(PRUNE_CHUNK)
+        .fetch_optional(pool)
+        .await?;
     let until: i64 = cut.as_ref().map_or(Ok(before_ms), |row| row.try_get(0))?;
-    sqlx::query("DELETE FROM events WHERE last_ms < $1").bind(until.max(1)).execute(pool).await?;
+    sqlx::query("DELETE FROM events WHERE last_ms < $1")
+        .bind(until.max(1))
+        .execute(pool)
+        .await?;
     Ok(cut.is_some() && until < before_ms)
 }
