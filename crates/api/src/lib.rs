@@ -1,2 +1,5 @@
 //! api
-pub mod wire {}
+/// What goes over the wire between the daemon and its clients.
+pub mod wire {
+    pub mod codes;
+}

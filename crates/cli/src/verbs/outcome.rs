@@ -1,0 +1,158 @@
+//! How a call that ended is shown, whether it was just made or looked up later.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Desk, facts, text};
+use crate::bridge::Answer;
+use crate::content;
+use crate::failure::Failure;
+use crate::output::Mode;
+
+/// The part of a call's answer that is shown; payloads stay as the server wrote them.
+#[derive(Debug, Deserialize)]
+struct Done<'a> {
+    call_id: String,
+    trace_id: Option<String>,
+    is_error: bool,
+    duration_ms: Option<u64>,
+    #[serde(default)]
+    replayed: bool,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    structured_content: Option<&'a RawValue>,
+}
+
+/// Shows the answer of a finished call.
+///
+/// # Errors
+/// `tool_error` when the tool said it failed; protocol and local failures.
+pub(crate) fn show_done(desk: &Desk, answer: &Answer) -> Result<(), Failure> {
+    let done: Done<'_> = answer.read()?;
+    if done.replayed {
+        desk.output
+            .note("this is the first call's answer; its idempotency key was used before");
+    }
+    if desk.output.mode == Mode::Text {
+        let body = answer.value()?;
+        let shown = content::of_result(&body, &done.call_id, &desk.output)?;
+        desk.output.text(&done.call_id, &shown)?;
+    } else {
+        desk.output.json(&done.call_id, &done.document())?;
+    }
+    desk.output.detail(&format!(
+        "call_id={} trace_id={} duration_ms={}",
+        done.call_id,
+        done.trace_id.as_deref().unwrap_or_default(),
+        done.duration_ms.unwrap_or_default()
+    ));
+    if done.is_error {
+        return Err(Failure::tool_error(&done.call_id, done.trace_id));
+    }
+    Ok(())
+}
+
+impl Done<'_> {
+    fn document(&self) -> String {
+        let head = json!({
+            "ok": !self.is_error,
+            "call_id": self.call_id,
+            "trace_id": self.trace_id,
+            "duration_ms": self.duration_ms,
+            "is_error": self.is_error,
+        });
+        let raw = |part: Option<&RawValue>, absent: &str| {
+            part.map_or_else(|| absent.to_owned(), |part| part.get().replace('\n', " "))
+        };
+        let head = head.to_string();
+        // Spliced, not parsed: numbers and key order of the payload stay what the server wrote.
+        format!(
+            "{},\"structured_content\":{},\"content\":{}}}",
+            head.strip_suffix('}').unwrap_or(&head),
+            raw(self.structured_content, "null"),
+            raw(self.content, "[]")
+        )
+    }
+}
+
+/// Whether a call in this state changes no more.
+#[must_use]
+pub(crate) fn is_terminal(state: &str) -> bool {
+    matches!(
+        state,
+        "succeeded" | "failed" | "cancelled" | "timed_out" | "outcome_unknown"
+    )
+}
+
+/// Shows a call that was looked up: its result, its failure, or where it stands.
+///
+/// # Errors
+/// The call's own failure, `tool_error`, and local failures.
+pub(crate) fn show_view(desk: &Desk, view: &Value) -> Result<(), Failure> {
+    let call_id = text(view, "call_id");
+    let result = view.get("result").filter(|result| !result.is_null());
+    match (desk.output.mode, result) {
+        (Mode::Text, Some(result)) => {
+            let shown = content::of_result(result, call_id, &desk.output)?;
+            desk.output.text(call_id, &shown)?;
+        }
+        (Mode::Text, None) => desk.output.text(call_id, &one_line_of(view))?,
+        _ => desk.output.json(call_id, &view.to_string())?,
+    }
+    verdict(view)
+}
+
+/// A call's line in a list.
+#[must_use]
+pub(crate) fn one_line_of(view: &Value) -> String {
+    facts_without_names(view, &["call_id", "state", "ref"])
+        + "  "
+        + &facts(
+            view,
+            &[
+                "created_at",
+                "duration_ms",
+                "user",
+                "lane",
+                "idempotency_key",
+                "trace_id",
+            ],
+        )
+}
+
+/// Bare values, separated by two blanks.
+fn facts_without_names(view: &Value, names: &[&str]) -> String {
+    let parts: Vec<String> = names
+        .iter()
+        .map(|name| crate::screen::one_line(text(view, name)))
+        .collect();
+    parts.join("  ")
+}
+
+/// The exit a call's end deserves; a call that goes on is no failure.
+///
+/// # Errors
+/// The call's own failure, or `tool_error`.
+pub(crate) fn verdict(view: &Value) -> Result<(), Failure> {
+    let call_id = text(view, "call_id");
+    let trace_id = view
+        .get("trace_id")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
+    let fault = ["error", "fault"].iter().find_map(|name| view.get(name));
+    if let Some(failure) = fault.and_then(Failure::from_problem) {
+        let mut failure = failure.traced(trace_id);
+        failure.more.insert("call_id".to_owned(), json!(call_id));
+        return Err(failure);
+    }
+    let is_error = ["is_error", "isError"].iter().any(|name| {
+        let there = |value: &Value| value.get(name) == Some(&Value::Bool(true));
+        view.get("result").is_some_and(there) || there(view)
+    });
+    if is_error {
+        return Err(Failure::tool_error(call_id, trace_id));
+    }
+    Ok(())
+}
