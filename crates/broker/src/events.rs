@@ -62,3 +62,34 @@ pub enum EventKind {
     ConfigReloadFailed,
     Resync,
 }
+
+/// One event to be numbered, kept and sent.
+#[derive(Debug)]
+pub struct NewEvent {
+    /// Its type.
+    pub kind: EventKind,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Who may see it besides admins; `None` = everybody in the workspace.
+    pub user: Option<UserId>,
+    /// Trace, if any.
+    pub trace_id: Option<String>,
+    /// Session, if any.
+    pub session_id: Option<String>,
+    /// Call, if any.
+    pub call_id: Option<String>,
+    /// The type's own fields.
+    pub data: Box<RawValue>,
+}
+
+/// Numbers, keeps and sends events. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventHub {}
+
+impl EventHub {
+    /// Publishes one event; never waits.
+    pub fn publish(&self, event: NewEvent) {
+        let _ = event;
+        todo!("store")
+    }
+}

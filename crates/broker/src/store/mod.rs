@@ -20,3 +20,52 @@ pub enum StoreError {
 /// The one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {}
+
+/// A server's catalogue as kept.
+#[derive(Debug, Clone)]
+pub struct KeptCatalog {
+    /// The workspace.
+    pub workspace: sessions::WorkspaceId,
+    /// The server.
+    pub server: transports::ServerName,
+    /// Whose; `None` = the workspace's.
+    pub user: Option<sessions::UserId>,
+    /// 64 hex digits.
+    pub hash: String,
+    /// JSON.
+    pub listing: String,
+    /// When it was fetched.
+    pub fetched_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl Store {
+    /// Every kept catalogue.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn load_catalogs(&self) -> Result<Vec<KeptCatalog>, StoreError> {
+        todo!("store")
+    }
+
+    /// Keeps a catalogue in place of the one before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_catalog(&self, kept: &KeptCatalog) -> Result<(), StoreError> {
+        let _ = kept;
+        todo!("store")
+    }
+
+    /// Forgets a server's catalogues.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_catalogs(
+        &self,
+        workspace: &sessions::WorkspaceId,
+        server: &transports::ServerName,
+    ) -> Result<(), StoreError> {
+        let _ = (workspace, server);
+        todo!("store")
+    }
+}

@@ -1,0 +1,32 @@
+# `make run` and `make test` are all a newcomer needs; the rest is for those who work on the bridge.
+.PHONY: run test bench lint fmt doc upstreams bless
+
+# The bridge with its embedded defaults: loopback, SQLite, a generated admin key, a demo server.
+run:
+	cargo run --release --locked --package paperbot-api --bin paperbot-mcpd -- serve
+
+# Installs what the tests need and runs every test there is.
+test:
+	tests/run.sh
+
+# The pinned real MCP servers of the end-to-end tests.
+upstreams:
+	tests/upstreams/install.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+fmt:
+	cargo fmt --all
+
+doc:
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
+
+# Rewrites the generated pages and tables (docs/API.md, docs/ERRORS.md, the CLI's exit codes).
+bless:
+	UPDATE_GENERATED=1 cargo test --package paperbot-api --locked generated
+
+# Measures against a direct call and the cheapest possible broker; see docs/benchmarks.md.
+bench:
+	tests/bench/run.sh

@@ -1,0 +1,275 @@
+//! `call_tool` and the life of a call afterwards: get, list, cancel, follow.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use sessions::Lane;
+
+use super::Broker;
+use super::page::{Page, PageRequest};
+use crate::asker::Asker;
+use crate::call_state::CallState;
+use crate::error::{BrokerError, Fault};
+
+/// One wish to run a tool.
+#[derive(Debug, Clone, Default)]
+pub struct CallTool {
+    /// `server.tool`.
+    pub reference: String,
+    /// A JSON object; `{}` when `None`.
+    pub arguments: Option<Box<RawValue>>,
+    /// The run or conversation.
+    pub lane: Lane,
+    /// Deadline, from now; the server's or the bridge's default when `None`.
+    pub timeout: Option<Duration>,
+    /// The definition the caller knows, short or long; another one is `schema_changed`.
+    pub schema_hash: Option<String>,
+    /// A single-use approval.
+    pub confirm_token: Option<String>,
+    /// Check everything, send nothing.
+    pub dry_run: bool,
+    /// Makes the call repeatable and lets it outlive its connection.
+    pub idempotency_key: Option<String>,
+    /// Answer as soon as it is accepted; it runs on by itself.
+    pub respond_async: bool,
+}
+
+/// What `call_tool` answers.
+#[derive(Debug, Clone)]
+pub enum CallAnswer {
+    /// It ran (or an equal call had run).
+    Done(CallDone),
+    /// It runs by itself (`respond_async`).
+    Accepted {
+        /// `call_…`.
+        call_id: String,
+    },
+    /// Nothing was sent (`dry_run`).
+    Checked(DryRun),
+}
+
+/// A call that ended with a result; `is_error` results are results.
+#[derive(Debug, Clone)]
+pub struct CallDone {
+    /// `call_…`.
+    pub call_id: String,
+    /// The trace the call ran under (of the first run, when replayed).
+    pub trace_id: String,
+    /// The result.
+    pub result: Arc<ToolResult>,
+    /// From accepted to settled.
+    pub duration: Duration,
+    /// An earlier or concurrent call with the same idempotency key gave this.
+    pub replayed: bool,
+}
+
+/// The upstream's result, untouched, with its members found once.
+#[derive(Debug)]
+pub struct ToolResult {
+    pub(crate) raw: Box<RawValue>,
+    pub(crate) is_error: bool,
+    pub(crate) content: Option<Range<usize>>,
+    pub(crate) structured: Option<Range<usize>>,
+    pub(crate) meta: Option<Range<usize>>,
+}
+
+impl ToolResult {
+    /// The whole result object as the upstream wrote it.
+    #[must_use]
+    pub fn raw(&self) -> &RawValue {
+        &self.raw
+    }
+
+    /// The tool said it failed.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.is_error
+    }
+
+    /// `content`, raw JSON text; `None` when absent (show `[]`).
+    #[must_use]
+    pub fn content(&self) -> Option<&str> {
+        self.part(self.content.as_ref())
+    }
+
+    /// `structuredContent`, raw JSON text.
+    #[must_use]
+    pub fn structured_content(&self) -> Option<&str> {
+        self.part(self.structured.as_ref())
+    }
+
+    /// `_meta`, raw JSON text.
+    #[must_use]
+    pub fn meta(&self) -> Option<&str> {
+        self.part(self.meta.as_ref())
+    }
+
+    fn part(&self, range: Option<&Range<usize>>) -> Option<&str> {
+        self.raw.get().get(range?.clone())
+    }
+}
+
+/// What a dry run found.
+#[derive(Debug, Clone)]
+pub struct DryRun {
+    /// The ref.
+    pub reference: String,
+    /// The tool's present hash, short.
+    pub schema_hash: String,
+    /// `allow` or `confirm`.
+    pub decision: &'static str,
+    /// In words, for people.
+    pub preview: String,
+    /// Whether the tool is read-only, after the owner's overrides.
+    pub read_only: bool,
+}
+
+/// A call as its owner sees it later.
+#[derive(Debug, Clone)]
+pub struct CallView {
+    /// `call_…`.
+    pub call_id: String,
+    /// `server.tool`, or the server and URI of a read.
+    pub reference: String,
+    /// `tool`, `resource`, `prompt`, `completion`.
+    pub kind: &'static str,
+    /// Who called.
+    pub user: String,
+    /// The run or conversation.
+    pub lane: String,
+    /// Where it stands.
+    pub state: CallState,
+    /// Its trace.
+    pub trace_id: String,
+    /// The session it ran on, once known.
+    pub session_id: Option<String>,
+    /// The definition it was checked against, short.
+    pub schema_hash: Option<String>,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339, once terminal.
+    pub ended_at: Option<String>,
+    /// Milliseconds from accepted to terminal.
+    pub duration_ms: Option<u64>,
+    /// With `succeeded`.
+    pub result: Option<Arc<ToolResult>>,
+    /// With every other terminal state.
+    pub fault: Option<Arc<Fault>>,
+}
+
+/// Which calls.
+#[derive(Debug, Clone, Default)]
+pub struct ListCalls {
+    /// Only in this state.
+    pub state: Option<CallState>,
+    /// Only this ref.
+    pub reference: Option<String>,
+    /// Only created at or after this RFC 3339 time.
+    pub since: Option<String>,
+    /// Only with this key.
+    pub idempotency_key: Option<String>,
+    /// Which part; newest first.
+    pub page: PageRequest,
+}
+
+/// What the checks let through.
+#[derive(Debug)]
+pub enum Admitted {
+    /// There is an answer already: a dry run, a replay, or an async call that was started.
+    Answer(CallAnswer),
+    /// Accepted; nothing is sent before [`PendingCall::run`].
+    Pending(PendingCall),
+}
+
+/// An accepted call that was not sent yet. Dropping it settles it `cancelled`.
+#[derive(Debug)]
+pub struct PendingCall {
+    pub(crate) call_id: String,
+}
+
+impl PendingCall {
+    /// `call_…`; its events may be followed before it runs.
+    #[must_use]
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
+    /// Sends it and waits. Dropping the future cancels the call upstream, unless it has an idempotency key.
+    ///
+    /// # Errors
+    /// Every code of a call that was dispatched.
+    pub async fn run(self) -> Result<CallDone, BrokerError> {
+        todo!("filled next")
+    }
+}
+
+impl Broker {
+    /// Checks, runs and records one call: [`Broker::admit_call`], then [`PendingCall::run`].
+    ///
+    /// # Errors
+    /// Every code of `docs/errors.md` a call can end with.
+    pub async fn call_tool(
+        &self,
+        asker: &Asker,
+        request: CallTool,
+    ) -> Result<CallAnswer, BrokerError> {
+        match self.admit_call(asker, request).await? {
+            Admitted::Answer(answer) => Ok(answer),
+            Admitted::Pending(pending) => pending.run().await.map(CallAnswer::Done),
+        }
+    }
+
+    /// All checks up to the committed intent, nothing sent. For faces that want to follow the call's
+    /// events from the start (`Accept: text/event-stream`).
+    ///
+    /// # Errors
+    /// Every code before dispatch.
+    pub async fn admit_call(
+        &self,
+        asker: &Asker,
+        request: CallTool,
+    ) -> Result<Admitted, BrokerError> {
+        let _ = (asker, request);
+        todo!("filled next")
+    }
+
+    /// One call; waits up to `wait` for its end.
+    ///
+    /// # Errors
+    /// `call_not_found`.
+    pub async fn get_call(
+        &self,
+        asker: &Asker,
+        call_id: &str,
+        wait: Duration,
+    ) -> Result<CallView, BrokerError> {
+        let _ = (asker, call_id, wait);
+        todo!("filled next")
+    }
+
+    /// Calls, newest first; the asker's own, or the workspace's for `admin`.
+    ///
+    /// # Errors
+    /// `invalid_request`.
+    pub async fn list_calls(
+        &self,
+        asker: &Asker,
+        request: ListCalls,
+    ) -> Result<Page<CallView>, BrokerError> {
+        let _ = (asker, request);
+        todo!("filled next")
+    }
+
+    /// Cancels a call; answers its state after that. A call that ended stays as it is.
+    ///
+    /// # Errors
+    /// `call_not_found`.
+    pub async fn cancel_call(&self, asker: &Asker, call_id: &str) -> Result<CallView, BrokerError> {
+        let _ = (asker, call_id);
+        todo!("filled next")
+    }
+}

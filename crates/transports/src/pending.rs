@@ -1,0 +1,197 @@
+//! The requests in flight on one connection whose answers come back on one shared stream
+//! (stdio, legacy SSE). Matches answers and progress to their requests; never touches I/O.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::RequestError;
+use crate::wire::{Notification, Response};
+
+/// Cancelled requests remembered; a server that answers later than so many others is not told apart from a wrong one.
+const LEFT_REMEMBERED: usize = 256;
+
+type Outcome = Result<Box<RawValue>, RequestError>;
+
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Outcome>,
+    progress: Option<mpsc::Sender<Notification>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    waiting: HashMap<u64, Waiting>,
+    /// Cancelled and timed-out requests whose answers may still come; those are no fault of the server.
+    left: VecDeque<u64>,
+    /// Set once the stream ended: nobody may wait any more.
+    ended: bool,
+}
+
+/// The requests in flight.
+#[derive(Debug)]
+pub struct Pending {
+    table: Mutex<Table>,
+    limit: usize,
+    dropped: AtomicU64,
+    garbage: AtomicU64,
+}
+
+impl Pending {
+    /// An empty table for at most `limit` requests.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { table: Mutex::default(), limit, dropped: AtomicU64::new(0), garbage: AtomicU64::new(0) }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        // A poisoned table is still a map; nothing in here leaves it half changed.
+        self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Enters a request before it is written.
+    ///
+    /// # Errors
+    /// [`RequestError::Overloaded`] at the limit; `None` when the stream has ended.
+    pub fn enter(
+        &self,
+        id: u64,
+        progress: Option<mpsc::Sender<Notification>>,
+    ) -> Result<Option<oneshot::Receiver<Outcome>>, RequestError> {
+        let (answer, receiver) = oneshot::channel();
+        let mut table = self.table();
+        if table.ended {
+            return Ok(None);
+        }
+        if table.waiting.len() >= self.limit {
+            return Err(RequestError::Overloaded { limit: self.limit });
+        }
+        table.waiting.insert(id, Waiting { answer, progress });
+        Ok(Some(receiver))
+    }
+
+    /// Takes a request out: it was answered, cancelled or timed out. False when it was gone already.
+    pub fn leave(&self, id: u64) -> bool {
+        let mut table = self.table();
+        let was_waiting = table.waiting.remove(&id).is_some();
+        if was_waiting {
+            if table.left.len() == LEFT_REMEMBERED {
+                table.left.pop_front();
+            }
+            table.left.push_back(id);
+        }
+        was_waiting
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table().waiting.len()
+    }
+
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands an answer to its request. An id nobody waits for is counted; when exactly one request
+    /// is in flight it fails, for its answer will not come (rulings.md § Upstream faults).
+    pub fn answer(&self, response: Response) {
+        let mut table = self.table();
+        if let Some(waiting) = response.id.and_then(|id| table.waiting.remove(&id)) {
+            drop(table);
+            let outcome = response.outcome.map_err(|error| RequestError::Rpc {
+                code: error.code,
+                message: error.message,
+                data: error.data,
+            });
+            // The caller may have given up just now; then nobody needs the answer.
+            let _ = waiting.answer.send(outcome);
+            return;
+        }
+        if response.id.is_some_and(|id| table.left.contains(&id)) {
+            return;
+        }
+        self.count_garbage();
+        if table.waiting.len() == 1 {
+            let only: Vec<Waiting> = table.waiting.drain().map(|(_, waiting)| waiting).collect();
+            drop(table);
+            for waiting in only {
+                let detail = "the server answered an id it was not asked with".to_owned();
+                let _ = waiting.answer.send(Err(RequestError::Protocol { detail }));
+            }
+        }
+    }
+
+    /// Hands a progress notification to its request. Gives it back when it belongs to none.
+    pub fn progress(&self, notification: Notification) -> Option<Notification> {
+        #[derive(Deserialize)]
+        struct Token {
+            #[serde(rename = "progressToken")]
+            token: u64,
+        }
+        let token: Option<Token> = notification.params.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let Some(token) = token else { return Some(notification) };
+        let table = self.table();
+        let Some(waiting) = table.waiting.get(&token.token) else { return Some(notification) };
+        if let Some(channel) = &waiting.progress
+            && channel.try_send(notification).is_err()
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Fails one request.
+    pub fn fail(&self, id: u64, error: RequestError) {
+        let waiting = self.table().waiting.remove(&id);
+        if let Some(waiting) = waiting {
+            let _ = waiting.answer.send(Err(error));
+        }
+    }
+
+    /// The ids in flight.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        self.table().waiting.keys().copied().collect()
+    }
+
+    /// Ends the table: everything in flight fails with what `error` makes, and nothing may enter.
+    pub fn end(&self, error: impl Fn() -> RequestError) {
+        let waiting: Vec<Waiting> = {
+            let mut table = self.table();
+            table.ended = true;
+            table.waiting.drain().map(|(_, waiting)| waiting).collect()
+        };
+        for waiting in waiting {
+            let _ = waiting.answer.send(Err(error()));
+        }
+    }
+
+    /// Counts a notification lost to a full channel.
+    pub fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a frame that was no JSON-RPC or answered nobody.
+    pub fn count_garbage(&self) {
+        self.garbage.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notifications lost to full channels.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Frames that were no JSON-RPC or answered nobody.
+    #[must_use]
+    pub fn garbage(&self) -> u64 {
+        self.garbage.load(Ordering::Relaxed)
+    }
+}
