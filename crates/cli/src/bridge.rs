@@ -113,8 +113,6 @@ impl Ask {
 pub(crate) struct Answer {
     /// 2xx or 304.
     pub(crate) status: StatusCode,
-    /// The headers.
-    pub(crate) headers: HeaderMap,
     /// The body.
     pub(crate) body: Bytes,
 }
@@ -224,7 +222,6 @@ impl Bridge {
         let (parts, body) = response.into_parts();
         Ok(Answer {
             status: parts.status,
-            headers: parts.headers,
             body: read_body(body).await?,
         })
     }
