@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::failure::{Executed, Failure};
 use crate::settings::Settings;
 
 /// Name resolution and TCP; a bridge that is there answers at once.
@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const SHORT_WAIT: Duration = Duration::from_secs(30);
 
 /// For requests that make the bridge reach a server (open, test, read) under its own deadlines.
-pub(crate) const LONG_WAIT: Duration = Duration::from_secs(180);
+pub(crate) const LONG_WAIT: Duration = Duration::from_mins(3);
 
 /// The bridge's results end at 16 MiB by default; base64 and an owner's higher limit need room.
 const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -236,7 +236,11 @@ impl Bridge {
         let response = self.client.request(request).await.map_err(|error| {
             let failure = Failure::unreachable(self.settings.url.as_str(), &root_cause(&error));
             let sent = !error.is_connect() && !safe;
-            failure.executed(if sent { "unknown" } else { "no" })
+            failure.executed(if sent {
+                Executed::Unknown
+            } else {
+                Executed::No
+            })
         })?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {

@@ -9,6 +9,37 @@ use crate::screen;
 /// Members of the bridge's problem that are worth an agent's tokens, besides those every line has.
 const CARRIED: [&str; 4] = ["errors", "approval", "upstream", "retry_after_s"];
 
+/// May the effect have happened? A caller decides on a retry from it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Executed {
+    /// Certainly not.
+    No,
+    /// Certainly.
+    Yes,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl Executed {
+    /// Reads the wire's word; one of a newer bridge tells nothing.
+    #[must_use]
+    pub(crate) fn parse(word: &str) -> Self {
+        match word {
+            "no" => Self::No,
+            "yes" => Self::Yes,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Yes => "yes",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A verb's failure, whether the bridge's or our own.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
@@ -23,12 +54,12 @@ pub(crate) struct Failure {
     pub(crate) trace_id: Option<String>,
     /// The same request may succeed later.
     pub(crate) retryable: bool,
-    /// `no`, `yes` or `unknown`: may the effect have happened?
-    pub(crate) executed: String,
+    /// May the effect have happened?
+    pub(crate) executed: Executed,
     /// The process's exit code.
     pub(crate) exit: u8,
     /// Further members of the line.
-    pub(crate) more: Map<String, Value>,
+    pub(crate) more: Box<Map<String, Value>>,
 }
 
 impl Failure {
@@ -39,9 +70,9 @@ impl Failure {
             hint: None,
             trace_id: None,
             retryable: false,
-            executed: "no".to_owned(),
+            executed: Executed::No,
             exit,
-            more: Map::new(),
+            more: Box::default(),
         }
     }
 
@@ -78,14 +109,14 @@ impl Failure {
             8,
             format!("the bridge did not answer within {waited_ms} ms"),
         )
-        .executed("unknown")
+        .executed(Executed::Unknown)
     }
 
     /// What answered does not speak our protocol.
     #[must_use]
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
         Self::local("bridge_protocol", 4, message)
-            .executed("unknown")
+            .executed(Executed::Unknown)
             .hint("is the address a PaperBot bridge of this version? `paperbot-mcp doctor` tells")
     }
 
@@ -93,7 +124,7 @@ impl Failure {
     #[must_use]
     pub(crate) fn tool_error(call_id: &str, trace_id: Option<String>) -> Self {
         let mut failure = Self::local("tool_error", 5, "the tool answered with an error (isError)")
-            .executed("yes")
+            .executed(Executed::Yes)
             .traced(trace_id);
         failure.more.insert("call_id".to_owned(), json!(call_id));
         failure
@@ -107,7 +138,7 @@ impl Failure {
 
     /// Cancelled by the user.
     #[must_use]
-    pub(crate) fn cancelled(message: impl Into<String>, executed: &str) -> Self {
+    pub(crate) fn cancelled(message: impl Into<String>, executed: Executed) -> Self {
         Self::local("cancelled", 130, message).executed(executed)
     }
 
@@ -118,7 +149,7 @@ impl Failure {
         let code = text("code")?;
         let message = text("detail").or_else(|| text("title")).unwrap_or(code);
         let mut failure = Self::local(code, exit_of(code), message)
-            .executed(text("executed").unwrap_or("unknown"))
+            .executed(text("executed").map_or(Executed::Unknown, Executed::parse))
             .traced(text("trace_id").map(str::to_owned));
         failure.hint = text("hint").map(str::to_owned);
         failure.retryable = problem.get("retryable") == Some(&Value::Bool(true));
@@ -140,10 +171,10 @@ impl Failure {
         self
     }
 
-    /// With `no`, `yes` or `unknown`.
+    /// With another answer than `no`.
     #[must_use]
-    pub(crate) fn executed(mut self, executed: &str) -> Self {
-        executed.clone_into(&mut self.executed);
+    pub(crate) fn executed(mut self, executed: Executed) -> Self {
+        self.executed = executed;
         self
     }
 
@@ -170,8 +201,8 @@ impl Failure {
             error.insert("trace_id".to_owned(), json!(trace_id));
         }
         error.insert("retryable".to_owned(), json!(self.retryable));
-        error.insert("executed".to_owned(), json!(self.executed));
-        error.extend(self.more.clone());
+        error.insert("executed".to_owned(), json!(self.executed.word()));
+        error.extend(Map::clone(&self.more));
         json!({ "error": error }).to_string()
     }
 
@@ -181,9 +212,9 @@ impl Failure {
             line.push_str("; ");
             line.push_str(hint);
         }
-        if self.executed != "no" {
+        if self.executed != Executed::No {
             line.push_str("; executed: ");
-            line.push_str(&self.executed);
+            line.push_str(self.executed.word());
         }
         if let Some(trace_id) = &self.trace_id {
             line.push_str("; trace ");

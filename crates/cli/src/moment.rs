@@ -77,9 +77,9 @@ mod tests {
     #[test]
     fn durations_have_units_and_a_bare_number_is_seconds() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(duration("60"), Ok(Duration::from_secs(60)));
-        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(duration("60s"), Ok(Duration::from_mins(1)));
+        assert_eq!(duration("60"), Ok(Duration::from_mins(1)));
+        assert_eq!(duration("7d"), Ok(Duration::from_hours(168)));
         for bad in ["", "s", "0s", "1.5s", "-1s", "5y", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

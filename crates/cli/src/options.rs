@@ -37,7 +37,7 @@ pub(crate) struct Globals {
     /// The bridge's address [default: <http://127.0.0.1:8787>]
     #[arg(long, global = true, env = "PAPERBOT_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Read the token from this file (PAPERBOT_TOKEN goes first)
+    /// Read the token from this file (`PAPERBOT_TOKEN` goes first)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Use this profile of cli.yaml in the configuration directory

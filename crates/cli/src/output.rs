@@ -36,6 +36,10 @@ pub(crate) enum Mode {
 
 /// Stdout and the notes on stderr.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about two streams and two flags"
+)]
 pub(crate) struct Output {
     /// What the user wants to see.
     pub(crate) mode: Mode,
@@ -152,6 +156,10 @@ impl Output {
     ///
     /// # Errors
     /// When stdout cannot be written; a reader that went away is no error.
+    #[expect(
+        clippy::unused_self,
+        reason = "stdout belongs to the output, although its handle is global"
+    )]
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

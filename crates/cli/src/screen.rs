@@ -31,10 +31,16 @@ pub(crate) fn one_line(text: &str) -> String {
 fn dangerous(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        // Bidirectional marks, embeddings, overrides and isolates: they reorder what is read.
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        // Zero-width and tag characters: they hide text from people but not from models.
-        '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => true,
+        // Bidirectional marks, embeddings, overrides and isolates reorder what is read; zero-width
+        // and tag characters hide text from people but not from models.
+        '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{200b}'
+        | '\u{2060}'
+        | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}' => true,
         other => other.is_control(),
     }
 }

@@ -14,7 +14,7 @@ use super::outcome::{is_terminal, show_done, show_view, verdict};
 use super::{Desk, facts, text};
 use crate::arguments::{self, Typed};
 use crate::bridge::{Ask, Bridge, header_text, segment};
-use crate::failure::Failure;
+use crate::failure::{Executed, Failure};
 use crate::options::Call;
 use crate::output::Mode;
 use crate::schemas::{Known, Schemas};
@@ -22,7 +22,7 @@ use crate::sse::EventStream;
 use crate::stdin::{self, Input};
 
 /// Without `--timeout` the bridge's own deadline ends the call; this only ends a bridge that forgot it.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// What the bridge may take beyond a call's own deadline to tell how it ended.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -207,9 +207,9 @@ impl Running<'_> {
             .note("cancelling; Ctrl-C again leaves at once");
         tokio::select! {
             failure = self.withdraw() => Err(failure),
-            () = interrupted() => Err(Failure::cancelled("left before the call's end was known", "unknown")),
+            () = interrupted() => Err(Failure::cancelled("left before the call's end was known", Executed::Unknown)),
             () = tokio::time::sleep(CANCEL_WAIT) => {
-                Err(Failure::cancelled("cancelled; the call's end is not known yet", "unknown"))
+                Err(Failure::cancelled("cancelled; the call's end is not known yet", Executed::Unknown))
             }
         }
         .map_err(|failure| failure.traced(Some(self.desk.bridge.trace_id().to_owned())))
@@ -371,9 +371,9 @@ fn ended_as(view: &Value) -> Failure {
         .iter()
         .find_map(|name| view.get(name)?.get("executed")?.as_str());
     let executed = match (told, state) {
-        (Some(told), _) => told,
-        (None, "succeeded" | "failed") => "yes",
-        _ => "unknown",
+        (Some(told), _) => Executed::parse(told),
+        (None, "succeeded" | "failed") => Executed::Yes,
+        _ => Executed::Unknown,
     };
     let mut failure = Failure::cancelled(format!("the call ended as {state}"), executed);
     let call_id = text(view, "call_id");

@@ -17,7 +17,7 @@ use crate::stdin::{self, Input};
 const ONE_LOOK: Duration = Duration::from_secs(20);
 
 /// Without `--timeout`, a wait ends after this; the call goes on.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Runs one of the verbs about calls.
 ///

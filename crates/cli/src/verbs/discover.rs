@@ -1,5 +1,7 @@
 //! `find` and `help`: what there is and how it is called.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Desk, text};
@@ -79,7 +81,7 @@ fn show_delta(desk: &Desk, body: &Value, names: bool) -> Result<(), Failure> {
                 Value::String(reference) => screen::one_line(reference),
                 item => line(item, names),
             };
-            lines.push_str(&format!("{mark} {shown}\n"));
+            let _ = writeln!(lines, "{mark} {shown}");
         }
     }
     desk.output.text("find", &lines)
@@ -97,7 +99,7 @@ fn line(item: &Value, names: bool) -> String {
     let mut line = reference + &screen::one_line(text(item, "shape"));
     let kind = text(item, "kind");
     if !matches!(kind, "tool" | "") {
-        line.push_str(&format!(" [{kind}]"));
+        let _ = write!(line, " [{kind}]");
     }
     let unusable = item
         .get("unsupported_schema")

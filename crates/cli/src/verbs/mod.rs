@@ -14,6 +14,8 @@ pub(crate) mod servers;
 pub(crate) mod sessions;
 pub(crate) mod skill;
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::bridge::{Answer, Ask, Bridge};
@@ -68,14 +70,15 @@ pub(crate) fn sheet(body: &Value) -> String {
         let shown = match member {
             Value::Null => continue,
             Value::String(text) => text.trim_end().replace('\n', "\n  "),
-            Value::Array(items) if items.iter().any(Value::is_string) => items
-                .iter()
-                .map(|item| format!("\n  {}", item.as_str().unwrap_or_default()))
-                .collect(),
+            Value::Array(items) if items.iter().any(Value::is_string) => {
+                items.iter().fold(String::new(), |list, item| {
+                    list + "\n  " + item.as_str().unwrap_or_default()
+                })
+            }
             Value::Array(items) if items.is_empty() => continue,
             other => other.to_string(),
         };
-        lines.push_str(&format!("{name}: {shown}\n"));
+        let _ = writeln!(lines, "{name}: {shown}");
     }
     lines
 }

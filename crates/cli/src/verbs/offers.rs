@@ -1,5 +1,7 @@
 //! `resources`, `read`, `prompts`, `prompt`: what servers offer besides tools.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::discover::normal_ref;
@@ -131,10 +133,8 @@ pub(crate) async fn prompt(desk: &Desk, prompt: &Prompt) -> Result<(), Failure> 
             one => vec![one],
         };
         let said = content::of_items(&items, "prompt", &desk.output)?;
-        shown.push_str(&format!(
-            "{}: {said}\n",
-            screen::one_line(text(message, "role"))
-        ));
+        let role = screen::one_line(text(message, "role"));
+        let _ = writeln!(shown, "{role}: {said}");
     }
     desk.output.text("prompt", &shown)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::outcome::one_line_of;
 use super::{Desk, facts, text};
 use crate::bridge::{Ask, LONG_WAIT};
-use crate::failure::Failure;
+use crate::failure::{Executed, Failure};
 use crate::moment;
 use crate::options::{Audit, AuditAction, Events};
 use crate::output::Mode;
@@ -58,7 +58,7 @@ async fn follow(desk: &Desk, events: &Events) -> Result<(), Failure> {
         }
         let from = last.map_or_else(String::new, |id| format!(" --after {id}"));
         let mut failure = Failure::protocol("the bridge closed the event stream")
-            .executed("no")
+            .executed(Executed::No)
             .hint(format!("go on with `paperbot-mcp events --follow{from}`"));
         failure.retryable = true;
         Err(failure)

@@ -46,14 +46,14 @@ pub(crate) async fn run(desk: &Desk, verb: &Server) -> Result<(), Failure> {
         }
         Server::Versions { name } => {
             let body = desk.ask(Ask::get(path(name, "/versions"))).await?.value()?;
-            desk.output.list("versions", &items(body), version_line)
+            desk.output.list("versions", &items(&body), version_line)
         }
         Server::Diff { name, from, to } => {
             let ask = Ask::get(path(name, "/diff"))
                 .query("from", Some(from.to_string()))
                 .query("to", Some(to.to_string()));
             let body = desk.ask(ask).await?.value()?;
-            desk.output.list("diff", &items(body), change_lines)
+            desk.output.list("diff", &items(&body), change_lines)
         }
         Server::Rollback { name, version } => {
             let body = json!({ "version": version }).to_string().into_bytes();
@@ -66,7 +66,7 @@ pub(crate) async fn run(desk: &Desk, verb: &Server) -> Result<(), Failure> {
 }
 
 /// A list in whatever member it came.
-fn items(body: Value) -> Value {
+fn items(body: &Value) -> Value {
     let members = ["items", "versions", "changes"];
     match members.iter().find_map(|name| body.get(name)) {
         Some(items) => json!({"items": items, "next_cursor": body.get("next_cursor")}),

@@ -49,6 +49,13 @@ enum Setting {
     },
 }
 
+/// Which field of which server, for the lists.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    server: &'a str,
+    field: &'a str,
+}
+
 /// Everything imported so far.
 #[derive(Debug)]
 pub(crate) struct Import {
@@ -105,7 +112,7 @@ impl Import {
             self.left_out.push(format!("{name} ({why})"));
             return;
         }
-        self.usual(&mut members, &mut server);
+        Self::usual(&mut members, &mut server);
         for left in members.keys() {
             self.left_out.push(format!("{name}.{left}"));
         }
@@ -144,13 +151,26 @@ impl Import {
             ));
         }
         for (variable, value) in take_pairs(members, &["env", "environment"]) {
-            let setting = self.setting(name, &variable, &value, &variable);
+            let setting = self.setting(
+                Place {
+                    server: name,
+                    field: &variable,
+                },
+                &value,
+                &variable,
+            );
             server.env.insert(variable, setting);
         }
         if let Some(Value::Array(passed)) = members.remove("env_vars") {
             for variable in texts(&passed) {
-                let setting =
-                    self.reference(name, &variable, format!("env:{variable}"), String::new());
+                let setting = self.reference(
+                    Place {
+                        server: name,
+                        field: &variable,
+                    },
+                    format!("env:{variable}"),
+                    String::new(),
+                );
                 server.env.insert(variable, setting);
             }
         }
@@ -178,17 +198,33 @@ impl Import {
         server.url = Some(url.to_string());
         for (header, value) in take_pairs(members, &["headers", "http_headers"]) {
             let variable = secrets::as_variable(&format!("{name}_{header}"));
-            let setting = self.setting(name, &header, &value, &variable);
+            let setting = self.setting(
+                Place {
+                    server: name,
+                    field: &header,
+                },
+                &value,
+                &variable,
+            );
             server.headers.insert(header, setting);
         }
         for (header, variable) in take_pairs(members, &["env_http_headers"]) {
-            let setting = self.reference(name, &header, format!("env:{variable}"), String::new());
+            let setting = self.reference(
+                Place {
+                    server: name,
+                    field: &header,
+                },
+                format!("env:{variable}"),
+                String::new(),
+            );
             server.headers.insert(header, setting);
         }
         if let Some(variable) = take_text(members, &["bearer_token_env_var"]) {
             let setting = self.reference(
-                name,
-                "Authorization",
+                Place {
+                    server: name,
+                    field: "Authorization",
+                },
                 format!("env:{variable}"),
                 "Bearer ".to_owned(),
             );
@@ -198,7 +234,7 @@ impl Import {
     }
 
     /// Members every kind has.
-    fn usual(&mut self, members: &mut Map<String, Value>, server: &mut Server) {
+    fn usual(members: &mut Map<String, Value>, server: &mut Server) {
         let off = members.remove("disabled") == Some(Value::Bool(true));
         server.disabled = members.remove("enabled") == Some(Value::Bool(false)) || off;
         server.description = take_text(members, &["description"]);
@@ -217,7 +253,8 @@ impl Import {
     }
 
     /// A plain value stays; a reference is translated; a literal secret becomes a variable to set.
-    fn setting(&mut self, server: &str, field: &str, value: &str, variable: &str) -> Setting {
+    fn setting(&mut self, place: Place<'_>, value: &str, variable: &str) -> Setting {
+        let Place { server, field } = place;
         let secret = secrets::is_secret_name(field) || secrets::is_secret_value(value);
         match secrets::read(value, &self.home) {
             Text::Reference {
@@ -229,7 +266,7 @@ impl Import {
                     self.left_out
                         .push(format!("{server}: the default of {field}"));
                 }
-                self.reference(server, field, reference, prefix)
+                self.reference(place, reference, prefix)
             }
             Text::Plain if !secret => Setting::Plain(value.to_owned()),
             Text::Mixed if !secret => {
@@ -242,7 +279,7 @@ impl Import {
                 let bare = value.strip_prefix("Bearer ");
                 let prefix = bare.map_or_else(String::new, |_| "Bearer ".to_owned());
                 let chosen = self.free_variable(server, variable, bare.unwrap_or(value));
-                self.reference(server, field, format!("env:{chosen}"), prefix)
+                self.reference(place, format!("env:{chosen}"), prefix)
             }
         }
     }
@@ -259,7 +296,8 @@ impl Import {
         chosen
     }
 
-    fn reference(&mut self, server: &str, field: &str, secret: String, prefix: String) -> Setting {
+    fn reference(&mut self, place: Place<'_>, secret: String, prefix: String) -> Setting {
+        let Place { server, field } = place;
         if let Some(variable) = secret.strip_prefix("env:") {
             let uses = self.to_set.entry(variable.to_owned()).or_default();
             uses.push(format!("{server} {field}"));

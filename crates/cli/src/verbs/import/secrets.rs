@@ -146,12 +146,12 @@ pub(crate) fn as_variable(name: &str) -> String {
 }
 
 fn variable(name: &str) -> Option<String> {
-    let plain = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        // VS Code's own: `${workspaceFolder}`, `${userHome}`, `${pathSeparator}`.
-        && !(name.starts_with(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase()));
-    plain.then(|| format!("env:{name}"))
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    // VS Code's own: `${workspaceFolder}`, `${userHome}`, `${pathSeparator}`.
+    let camel = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.contains(|c: char| c.is_ascii_uppercase());
+    (starts_well && plain && !camel).then(|| format!("env:{name}"))
 }
 
 fn absolute(path: &str, home: &Path) -> String {
