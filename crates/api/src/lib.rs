@@ -1,5 +1,5 @@
-//! api
-/// What goes over the wire between the daemon and its clients.
-pub mod wire {
-    pub mod codes;
-}
+//! HTTP faces of the broker and the daemon's composition root.
+//!
+//! Turns requests into operations and answers into bytes; decides nothing about tools, servers or calls.
+
+pub mod wire;
