@@ -1,6 +1,7 @@
 //! Turns `k=v`, `k:=JSON`, `k=@file` into a JSON object, by the tool's schema where that matters.
 //! Numbers keep the digits the user typed. Pure but for reading the files named.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -77,7 +78,7 @@ pub(crate) fn object(typed: &[Typed], schema: Option<&Value>) -> Result<Box<RawV
 ///
 /// # Errors
 /// As [`object`], and for `:=` with anything but a string.
-pub(crate) fn strings(typed: &[Typed]) -> Result<IndexMap<String, String>, Failure> {
+pub(crate) fn strings(typed: &[Typed]) -> Result<BTreeMap<String, String>, Failure> {
     typed
         .iter()
         .map(|one| {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::screen;
 
 /// Members of the bridge's problem that are worth an agent's tokens, besides those every line has.
-const CARRIED: [&str; 4] = ["errors", "approval", "upstream", "retry_after_s"];
+const CARRIED: [&str; 5] = ["errors", "approval", "upstream", "call_id", "retry_after_s"];
 
 /// May the effect have happened? A caller decides on a retry from it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,9 +158,6 @@ impl Failure {
                 failure.more.insert(name.to_owned(), value.clone());
             }
         }
-        if let Some(id) = text("instance").and_then(call_of) {
-            failure.more.insert("call_id".to_owned(), json!(id));
-        }
         Some(failure)
     }
 
@@ -235,9 +232,4 @@ impl Failure {
 /// The exit code of one of the bridge's codes; a code of a newer bridge is an unexpected one.
 fn exit_of(code: &str) -> u8 {
     api::wire::codes::exit_code(code).unwrap_or(1)
-}
-
-fn call_of(instance: &str) -> Option<&str> {
-    let id = instance.rsplit('/').next()?;
-    id.starts_with("call_").then_some(id)
 }

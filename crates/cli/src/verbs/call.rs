@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use api::wire::CallRequest;
 use http::header::CONTENT_TYPE;
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -38,24 +38,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 enum Given {
     Typed(Vec<Typed>),
     Whole(Box<RawValue>),
-}
-
-/// The body of `call_tool`.
-#[derive(Debug, Serialize)]
-struct Body<'a> {
-    #[serde(rename = "ref")]
-    reference: &'a str,
-    arguments: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lane: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schema_hash: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    confirm_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
 }
 
 /// Calls a tool and shows what it answers.
@@ -149,17 +131,17 @@ async fn attempt(
         Given::Typed(typed) => arguments::object(typed, known.map(|known| &known.input_schema))?,
     };
     let pinned = known
-        .map(|known| known.hash.as_str())
+        .map(|known| known.hash.clone())
         .filter(|hash| !hash.is_empty());
-    let body = Body {
-        reference,
-        arguments: &arguments,
-        lane: call.lane.as_deref(),
+    let body = CallRequest {
+        reference: reference.to_owned(),
+        arguments: Some(arguments),
+        lane: call.lane.clone(),
         timeout_ms: call
             .timeout
             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        schema_hash: call.schema_hash.as_deref().or(pinned),
-        confirm_token: call.confirm.as_deref(),
+        schema_hash: call.schema_hash.clone().or(pinned),
+        confirm_token: call.confirm.clone(),
         dry_run: call.dry_run,
     };
     let body = serde_json::to_vec(&body).map_err(|error| Failure::usage(error.to_string()))?;

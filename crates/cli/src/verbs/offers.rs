@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use api::wire::PromptRequest;
 use serde_json::{Value, json};
 
 use super::discover::normal_ref;
@@ -114,9 +115,10 @@ pub(crate) async fn read(desk: &Desk, read: &Read) -> Result<(), Failure> {
 /// The bridge's, and when stdout cannot be written.
 pub(crate) async fn prompt(desk: &Desk, prompt: &Prompt) -> Result<(), Failure> {
     let typed = arguments::parse(&prompt.arguments)?;
-    let body = json!({
-        "ref": normal_ref(&prompt.reference),
-        "arguments": arguments::strings(&typed)?,
+    let body = json!(PromptRequest {
+        reference: normal_ref(&prompt.reference),
+        arguments: arguments::strings(&typed)?,
+        ..PromptRequest::default()
     });
     let ask = Ask::post("/v1/prompts/get", body.to_string().into_bytes()).wait(LONG_WAIT);
     let answer = desk.ask(ask).await?;

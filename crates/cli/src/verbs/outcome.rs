@@ -1,6 +1,6 @@
 //! How a call that ended is shown, whether it was just made or looked up later.
 
-use serde::Deserialize;
+use api::wire::CallDone;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -10,27 +10,12 @@ use crate::content;
 use crate::failure::Failure;
 use crate::output::Mode;
 
-/// The part of a call's answer that is shown; payloads stay as the server wrote them.
-#[derive(Debug, Deserialize)]
-struct Done<'a> {
-    call_id: String,
-    trace_id: Option<String>,
-    is_error: bool,
-    duration_ms: Option<u64>,
-    #[serde(default)]
-    replayed: bool,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    structured_content: Option<&'a RawValue>,
-}
-
 /// Shows the answer of a finished call.
 ///
 /// # Errors
 /// `tool_error` when the tool said it failed; protocol and local failures.
 pub(crate) fn show_done(desk: &Desk, answer: &Answer) -> Result<(), Failure> {
-    let done: Done<'_> = answer.read()?;
+    let done: CallDone = answer.read()?;
     if done.replayed {
         desk.output
             .note("this is the first call's answer; its idempotency key was used before");
@@ -40,41 +25,37 @@ pub(crate) fn show_done(desk: &Desk, answer: &Answer) -> Result<(), Failure> {
         let shown = content::of_result(&body, &done.call_id, &desk.output)?;
         desk.output.text(&done.call_id, &shown)?;
     } else {
-        desk.output.json(&done.call_id, &done.document())?;
+        desk.output.json(&done.call_id, &document(&done))?;
     }
     desk.output.detail(&format!(
         "call_id={} trace_id={} duration_ms={}",
-        done.call_id,
-        done.trace_id.as_deref().unwrap_or_default(),
-        done.duration_ms.unwrap_or_default()
+        done.call_id, done.trace_id, done.duration_ms
     ));
     if done.is_error {
-        return Err(Failure::tool_error(&done.call_id, done.trace_id));
+        return Err(Failure::tool_error(&done.call_id, Some(done.trace_id)));
     }
     Ok(())
 }
 
-impl Done<'_> {
-    fn document(&self) -> String {
-        let head = json!({
-            "ok": !self.is_error,
-            "call_id": self.call_id,
-            "trace_id": self.trace_id,
-            "duration_ms": self.duration_ms,
-            "is_error": self.is_error,
-        });
-        let raw = |part: Option<&RawValue>, absent: &str| {
-            part.map_or_else(|| absent.to_owned(), |part| part.get().replace('\n', " "))
-        };
-        let head = head.to_string();
-        // Spliced, not parsed: numbers and key order of the payload stay what the server wrote.
-        format!(
-            "{},\"structured_content\":{},\"content\":{}}}",
-            head.strip_suffix('}').unwrap_or(&head),
-            raw(self.structured_content, "null"),
-            raw(self.content, "[]")
-        )
-    }
+/// The document of `--json`. Spliced, not parsed: numbers and key order of the payload stay the server's.
+fn document(done: &CallDone) -> String {
+    let head = json!({
+        "ok": !done.is_error,
+        "call_id": done.call_id,
+        "trace_id": done.trace_id,
+        "duration_ms": done.duration_ms,
+        "is_error": done.is_error,
+    });
+    let head = head.to_string();
+    // Line breaks between JSON tokens mean nothing, but would break the one line.
+    let raw = |part: &RawValue| part.get().replace(['\n', '\r'], " ");
+    let structured = done.structured_content.as_deref();
+    format!(
+        "{},\"structured_content\":{},\"content\":{}}}",
+        head.strip_suffix('}').unwrap_or(&head),
+        structured.map_or_else(|| "null".to_owned(), raw),
+        raw(&done.content)
+    )
 }
 
 /// Whether a call in this state changes no more.

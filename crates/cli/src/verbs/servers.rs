@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use api::wire::Rollback;
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -56,7 +57,9 @@ pub(crate) async fn run(desk: &Desk, verb: &Server) -> Result<(), Failure> {
             desk.output.list("diff", &items(&body), change_lines)
         }
         Server::Rollback { name, version } => {
-            let body = json!({ "version": version }).to_string().into_bytes();
+            let body = json!(Rollback { version: *version })
+                .to_string()
+                .into_bytes();
             let ask =
                 Ask::post(path(name, "/rollback"), body).header("if-match", Some(if_match(None)));
             saved(desk, ask.wait(LONG_WAIT)).await

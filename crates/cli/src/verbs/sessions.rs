@@ -1,7 +1,8 @@
 //! `session`: the bridge's connections, which open by themselves when a tool is called.
 
+use api::wire::OpenSession;
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::{Desk, facts, text};
 use crate::bridge::{Ask, LONG_WAIT, segment};
@@ -17,15 +18,12 @@ use crate::screen;
 pub(crate) async fn run(desk: &Desk, verb: &Session) -> Result<(), Failure> {
     match verb {
         Session::Open { server, lane, ttl } => {
-            let mut body = Map::new();
-            body.insert("server".to_owned(), server.as_str().into());
-            if let Some(lane) = lane {
-                body.insert("lane".to_owned(), lane.as_str().into());
-            }
-            if let Some(ttl) = ttl {
-                body.insert("ttl_s".to_owned(), ttl.as_secs().max(1).into());
-            }
-            let body = Value::Object(body).to_string().into_bytes();
+            let body = json!(OpenSession {
+                server: server.clone(),
+                lane: lane.clone(),
+                ttl_s: ttl.map(|ttl| ttl.as_secs().max(1)),
+            });
+            let body = body.to_string().into_bytes();
             show(desk, Ask::post("/v1/sessions", body).wait(LONG_WAIT)).await
         }
         Session::List => {
