@@ -1,0 +1,15 @@
+//! The real `paperbot-mcp` against a small HTTP server that answers like the bridge.
+
+mod arguments;
+mod bridge;
+mod call;
+mod connect;
+mod doctor;
+mod errors;
+mod find;
+mod import;
+mod interrupt;
+mod others;
+mod program;
+mod terminal;
+mod truncation;
