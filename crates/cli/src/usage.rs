@@ -89,14 +89,14 @@ fn explained(error: &Error) -> Failure {
         return Failure::usage(format!("`{word}` is not in this version"));
     }
     let message = first_line(error);
-    let suggested = [
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedValue,
-    ]
-    .iter()
-    .find_map(|kind| single(error, *kind));
-    let near = suggested.or_else(|| if no_verb { nearest(&word) } else { None });
+    let near = if no_verb { nearest(&word) } else { None }.or_else(|| {
+        let suggestions = [
+            ContextKind::SuggestedSubcommand,
+            ContextKind::SuggestedArg,
+            ContextKind::SuggestedValue,
+        ];
+        suggestions.iter().find_map(|kind| single(error, *kind))
+    });
     let failure = Failure::usage(message);
     match near {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),

@@ -84,5 +84,5 @@ fn line(session: &Value) -> String {
             "last_error",
         ],
     );
-    format!("{}  {rest}", screen::one_line(&head.join("  ")))
+    format!("{}  {rest}", head.map(screen::one_line).join("  "))
 }

@@ -1,5 +1,6 @@
 //! A bridge that answers what the test says, and remembers what it was asked.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -170,10 +171,11 @@ fn send_events(stream: &mut TcpStream, events: &[Value]) {
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n: hi\n\n"
             .to_owned();
     for event in events {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "id: {}\nevent: {}\ndata: {event}\n\n",
             event["id"], event["type"]
-        ));
+        );
     }
     let _ = stream.write_all(text.as_bytes());
 }

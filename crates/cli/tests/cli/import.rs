@@ -54,8 +54,39 @@ fn claude_code() {
         &[(".mcp.json", CLAUDE)],
         &["config", "import", "claude-code"],
     );
-    insta::assert_snapshot!(ended.stdout, @"");
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stdout, @r#"
+    servers:
+      my-files:
+        transport: stdio
+        command:
+        - npx
+        - -y
+        - server-filesystem
+        - /data
+        env:
+          API_KEY:
+            secret: env:API_KEY
+          MODE: fast
+      github:
+        transport: streamable_http
+        url: https://api.example/mcp
+        headers:
+          Authorization:
+            secret: env:GITHUB_TOKEN
+            prefix: "Bearer "
+      old:
+        transport: sse
+        url: http://localhost:3001/sse
+        allow_private: true
+    "#);
+    insta::assert_snapshot!(ended.stderr, @r"
+    read .mcp.json
+    `My_Files` is named `my-files` here
+    not carried over: odd (its transport is unknown)
+    not carried over: old.autoApprove
+    set API_KEY in the bridge's environment: my-files API_KEY
+    set GITHUB_TOKEN in the bridge's environment: github Authorization
+    ");
 }
 
 #[test]
@@ -64,8 +95,25 @@ fn vs_code() {
         &[(".vscode/mcp.json", VSCODE)],
         &["config", "import", "vscode"],
     );
-    insta::assert_snapshot!(ended.stdout, @"");
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stdout, @r"
+    servers:
+      gh:
+        transport: streamable_http
+        url: https://x.example/mcp
+        headers:
+          X-Api-Key:
+            secret: env:GH_TOKEN
+      here:
+        transport: stdio
+        command:
+        - ${workspaceFolder}/run.sh
+    ");
+    insta::assert_snapshot!(ended.stderr, @r"
+    read .vscode/mcp.json
+    not carried over: here: `${…}` in its command or cwd stays as text; edit it
+    not carried over: here.envFile
+    set GH_TOKEN in the bridge's environment: gh X-Api-Key
+    ");
 }
 
 #[test]
@@ -74,8 +122,36 @@ fn codex() {
         &[(".codex/config.toml", CODEX)],
         &["config", "import", "codex"],
     );
-    insta::assert_snapshot!(ended.stdout, @"");
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stdout, @r#"
+    servers:
+      docs:
+        transport: streamable_http
+        url: https://docs.example/mcp
+        headers:
+          X-Team:
+            secret: env:TEAM
+          Authorization:
+            secret: env:DOCS_TOKEN
+            prefix: "Bearer "
+        timeout_ms: 30000
+      local:
+        transport: stdio
+        command:
+        - uvx
+        - thing
+        env:
+          HOME_DIR:
+            secret: env:HOME_DIR
+        disabled: true
+    "#);
+    insta::assert_snapshot!(ended.stderr, @r"
+    read .codex/config.toml
+    not carried over: docs.enabled_tools
+    not carried over: local: the secret after --token in its command; pass it by env
+    set DOCS_TOKEN in the bridge's environment: docs Authorization
+    set HOME_DIR in the bridge's environment: local HOME_DIR
+    set TEAM in the bridge's environment: docs X-Team
+    ");
 }
 
 #[test]
@@ -85,7 +161,22 @@ fn opencode_of_both_versions() {
         (".config/opencode/opencode.jsonc", OPENCODE_2),
     ];
     let ended = import(&files, &["config", "import", "opencode"]);
-    insta::assert_snapshot!(ended.stdout, @"");
+    insta::assert_snapshot!(ended.stdout, @r"
+    servers:
+      fs:
+        transport: stdio
+        command:
+        - bun
+        - x
+        - fs
+        env:
+          T_TOKEN:
+            secret: env:T
+      web:
+        transport: streamable_http
+        url: https://w.example/mcp?v=1
+        disabled: true
+    ");
 }
 
 #[test]
@@ -94,7 +185,24 @@ fn cursor_and_a_file_named_by_its_path() {
         &[(".cursor/mcp.json", CURSOR)],
         &["config", "import", "cursor"],
     );
-    insta::assert_snapshot!(ended.stdout, @"");
+    insta::assert_snapshot!(ended.stdout, @r#"
+    servers:
+      c:
+        transport: stdio
+        command:
+        - x
+        env:
+          K_TOKEN:
+            secret: env:K
+      d:
+        transport: streamable_http
+        url: http://127.0.0.1:9/mcp
+        allow_private: true
+        headers:
+          Authorization:
+            secret: env:D_AUTHORIZATION
+            prefix: "Bearer "
+    "#);
     let named = import(&[("any.json", CURSOR)], &["config", "import", "any.json"]);
     assert_eq!(named.stdout, ended.stdout);
 }

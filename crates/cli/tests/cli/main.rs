@@ -1,4 +1,8 @@
 //! The real `paperbot-mcp` against a small HTTP server that answers like the bridge.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test what cannot be had is a failure"
+)]
 
 mod arguments;
 mod bridge;

@@ -11,7 +11,8 @@ const CAP: usize = 16 * 1024;
 fn a_long_text_is_cut_and_the_whole_is_kept() {
     let long = "é123456789\n".repeat(10_000);
     let bridge = Bridge::saying(200, done(&long));
-    let stdout = Program::with(&bridge).run(&["call", "a.b"]).ok();
+    let program = Program::with(&bridge);
+    let stdout = program.run(&["call", "a.b"]).ok();
     let last = stdout.lines().last().unwrap();
     let (shown, rest) = last
         .strip_prefix("[truncated ")
@@ -49,7 +50,8 @@ fn what_is_kept_is_its_owners_alone() {
 #[test]
 fn long_json_stays_valid_and_says_where_the_rest_is() {
     let bridge = Bridge::saying(200, done(&"\"quoted\"\n".repeat(10_000)));
-    let stdout = Program::with(&bridge).run(&["call", "a.b", "--json"]).ok();
+    let program = Program::with(&bridge);
+    let stdout = program.run(&["call", "a.b", "--json"]).ok();
     assert!(stdout.len() <= CAP, "{}", stdout.len());
     let read: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(

@@ -6,7 +6,7 @@ mod insert;
 mod ours;
 mod secrets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -135,11 +135,14 @@ fn sources(source: &str, places: &Places) -> Result<Vec<PathBuf>, Failure> {
                 .hint("name a file, or claude-code, codex, opencode, cursor or vscode"));
         }
     };
-    let there: Vec<PathBuf> = candidates
-        .iter()
-        .filter(|path| path.is_file())
-        .cloned()
-        .collect();
+    let mut there: Vec<PathBuf> = Vec::new();
+    let mut seen = HashSet::new();
+    for path in candidates.iter().filter(|path| path.is_file()) {
+        // In the home directory the project's file and the user's may be one.
+        if seen.insert(path.canonicalize().unwrap_or_else(|_gone| path.clone())) {
+            there.push(path.clone());
+        }
+    }
     if there.is_empty() {
         let looked: Vec<String> = candidates
             .iter()
