@@ -156,7 +156,7 @@ fn a_dry_run_shows_the_decision_and_sends_the_wish() {
     assert_eq!(bridge.wait_for("POST /v1/calls").json()["dry_run"], true);
 }
 
-fn event(id: u64, kind: &str, data: Value) -> Value {
+fn event(id: u64, kind: &str, data: &Value) -> Value {
     json!({"id": format!("{id:016x}"), "type": kind, "ts": "2026-01-01T00:00:00Z", "call_id": "call_9", "req_id": "call_9", "data": data})
 }
 
@@ -166,19 +166,19 @@ fn streaming() -> Bridge {
             event(
                 1,
                 "tool_status",
-                json!({"req_id": "call_9", "state": "running"}),
+                &json!({"req_id": "call_9", "state": "running"}),
             ),
             event(
                 2,
                 "tool_log",
-                json!({"channel": "stdout", "data": "{\"progress\":1,\"total\":2,\"message\":\"half\"}"}),
+                &json!({"channel": "stdout", "data": "{\"progress\":1,\"total\":2,\"message\":\"half\"}"}),
             ),
             event(
                 3,
                 "tool_log",
-                json!({"channel": "stderr", "data": "a log line"}),
+                &json!({"channel": "stderr", "data": "a log line"}),
             ),
-            event(4, "tool_result", json!({"req_id": "call_9", "ok": true})),
+            event(4, "tool_result", &json!({"req_id": "call_9", "ok": true})),
         ]),
         _ => Reply::Json(
             200,

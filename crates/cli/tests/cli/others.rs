@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::bridge::{Bridge, Reply, Seen, problem};
 use crate::program::Program;
 
-fn page(items: Value) -> Reply {
+fn page(items: &Value) -> Reply {
     Reply::Json(200, json!({"items": items, "next_cursor": null}))
 }
 
@@ -19,18 +19,18 @@ fn server() -> Value {
 
 fn answer(seen: &Seen) -> Reply {
     match seen.route().as_str() {
-        "GET /v1/sessions" => page(json!([session()])),
+        "GET /v1/sessions" => page(&json!([session()])),
         "GET /v1/sessions/ses_1" | "POST /v1/sessions" | "POST /v1/sessions/ses_1/refresh" => {
             Reply::Json(200, session())
         }
         "GET /v1/resources" => {
-            page(json!([{"server": "demo", "uri": "demo://a b", "name": "a", "summary": "An a"}]))
+            page(&json!([{"server": "demo", "uri": "demo://a b", "name": "a", "summary": "An a"}]))
         }
         "GET /v1/resource-templates" => {
-            page(json!([{"server": "demo", "uri_template": "demo://{id}", "summary": ""}]))
+            page(&json!([{"server": "demo", "uri_template": "demo://{id}", "summary": ""}]))
         }
         "GET /v1/prompts" => {
-            page(json!([{"ref": "demo.ask", "shape": "(who)", "summary": "Asks"}]))
+            page(&json!([{"ref": "demo.ask", "shape": "(who)", "summary": "Asks"}]))
         }
         "GET /v1/resources/read" => Reply::Json(
             200,
@@ -41,7 +41,7 @@ fn answer(seen: &Seen) -> Reply {
             json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi bob"}}]}),
         ),
         "GET /v1/calls" => {
-            page(json!([{"call_id": "call_1", "ref": "a.b", "state": "running", "user": "admin"}]))
+            page(&json!([{"call_id": "call_1", "ref": "a.b", "state": "running", "user": "admin"}]))
         }
         "POST /v1/calls/call_1/cancel" => Reply::Json(
             202,
@@ -51,7 +51,7 @@ fn answer(seen: &Seen) -> Reply {
             Reply::Json(200, json!({"call_id": "call_1", "state": "running"}))
         }
         "GET /v1/events/history" => page(
-            json!([{"id": "1", "ts": "t", "type": "tool_result", "call_id": "call_1", "data": {"ok": true}}]),
+            &json!([{"id": "1", "ts": "t", "type": "tool_result", "call_id": "call_1", "data": {"ok": true}}]),
         ),
         "GET /v1/traces/abc" => Reply::Json(
             200,
@@ -62,9 +62,15 @@ fn answer(seen: &Seen) -> Reply {
             json!({"items": [{"seq": 1, "ts": "t1", "user": "admin", "action": "call", "outcome": "succeeded"}], "next_cursor": "c2"}),
         ),
         "GET /v1/audit" => page(
-            json!([{"seq": 2, "ts": "t2", "user": "admin", "action": "call", "outcome": "refused"}]),
+            &json!([{"seq": 2, "ts": "t2", "user": "admin", "action": "call", "outcome": "refused"}]),
         ),
-        "GET /v1/servers" => page(json!([server()])),
+        _ => answer_about_servers(seen),
+    }
+}
+
+fn answer_about_servers(seen: &Seen) -> Reply {
+    match seen.route().as_str() {
+        "GET /v1/servers" | "GET /v1/servers/demo/versions" => page(&json!([server()])),
         "GET /v1/catalog" => Reply::Json(
             200,
             json!({"items": [], "servers": [{"server": "demo", "state": "ready", "tools": 4}]}),
@@ -73,9 +79,8 @@ fn answer(seen: &Seen) -> Reply {
             Reply::Json(200, server())
         }
         "DELETE /v1/servers/demo" | "DELETE /v1/sessions/ses_1" => Reply::Text(204, String::new()),
-        "GET /v1/servers/demo/versions" => page(json!([server()])),
         "GET /v1/servers/demo/diff" => {
-            page(json!([{"pointer": "/command/2", "from": "x", "to": "y"}]))
+            page(&json!([{"pointer": "/command/2", "from": "x", "to": "y"}]))
         }
         "POST /v1/servers/demo/test" => {
             Reply::Json(200, json!({"ok": true, "tools": 4, "duration_ms": 12}))
@@ -89,10 +94,10 @@ fn answer(seen: &Seen) -> Reply {
 }
 
 #[test]
-fn each_verb_prints_its_lines() {
+fn sessions_and_offers_print_their_lines() {
     let bridge = Bridge::answering(answer);
     let program = Program::with(&bridge);
-    let cases: [(&[&str], &str); 18] = [
+    let cases: [(&[&str], &str); 8] = [
         (
             &["session", "list"],
             "ses_1  demo  ready  isolation=shared era=legacy in_flight=0\n",
@@ -110,6 +115,27 @@ fn each_verb_prints_its_lines() {
         (&["resources", "--templates"], "demo demo://{id}\n"),
         (&["prompts"], "demo.ask(who)  Asks\n"),
         (&["prompt", "demo.ask", "who=bob"], "user: hi bob\n"),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(program.run(arguments).ok(), expected, "{arguments:?}");
+    }
+    assert_eq!(
+        bridge.wait_for("POST /v1/sessions").json(),
+        json!({"server": "demo", "lane": "l", "ttl_s": 300})
+    );
+    assert_eq!(
+        bridge.wait_for("POST /v1/prompts/get").json()["arguments"],
+        json!({"who": "bob"})
+    );
+    let sheet = program.run(&["session", "inspect", "ses_1"]).ok();
+    assert!(sheet.contains("stderr: \n  one\n  two\n"), "{sheet}");
+}
+
+#[test]
+fn records_and_servers_print_their_lines() {
+    let bridge = Bridge::answering(answer);
+    let program = Program::with(&bridge);
+    let cases: [(&[&str], &str); 10] = [
         (
             &["calls", "list", "--state", "running"],
             "call_1  running  a.b  user=admin\n",
@@ -148,16 +174,6 @@ fn each_verb_prints_its_lines() {
     for (arguments, expected) in cases {
         assert_eq!(program.run(arguments).ok(), expected, "{arguments:?}");
     }
-    assert_eq!(
-        bridge.wait_for("POST /v1/sessions").json(),
-        json!({"server": "demo", "lane": "l", "ttl_s": 300})
-    );
-    assert_eq!(
-        bridge.wait_for("POST /v1/prompts/get").json()["arguments"],
-        json!({"who": "bob"})
-    );
-    let sheet = program.run(&["session", "inspect", "ses_1"]).ok();
-    assert!(sheet.contains("stderr: \n  one\n  two\n"), "{sheet}");
 }
 
 #[test]
@@ -195,7 +211,7 @@ fn an_export_follows_every_page() {
 }
 
 #[test]
-fn servers_are_described_by_options_files_or_commands() {
+fn a_server_is_described_by_options_and_a_command() {
     let bridge = Bridge::answering(answer);
     let program = Program::with(&bridge);
     program
@@ -215,6 +231,20 @@ fn servers_are_described_by_options_files_or_commands() {
             "x",
         ])
         .ok();
+    let seen = bridge.seen();
+    assert_eq!(
+        seen[0].json(),
+        json!({"name": "demo", "definition": {"transport": "stdio", "command": ["npx", "-y", "x"],
+        "env": {"TOKEN": {"secret": "env:T"}, "MODE": "fast"}, "isolation": "user"}})
+    );
+    let ended = program.run(&["server", "add", "demo"]);
+    assert_eq!(ended.code, 2);
+}
+
+#[test]
+fn a_change_names_the_version_it_is_based_on() {
+    let bridge = Bridge::answering(answer);
+    let program = Program::with(&bridge);
     program.file("d.yaml", "transport: sse\nurl: http://x/sse\n");
     program
         .run(&[
@@ -243,25 +273,18 @@ fn servers_are_described_by_options_files_or_commands() {
     let seen = bridge.seen();
     assert_eq!(
         seen[0].json(),
-        json!({"name": "demo", "definition": {"transport": "stdio", "command": ["npx", "-y", "x"],
-        "env": {"TOKEN": {"secret": "env:T"}, "MODE": "fast"}, "isolation": "user"}})
-    );
-    assert_eq!(
-        seen[1].json(),
         json!({"definition": {"transport": "sse", "url": "http://x/sse"}})
     );
-    assert_eq!(seen[1].header("if-match"), Some("\"3\""));
+    assert_eq!(seen[0].header("if-match"), Some("\"3\""));
     assert_eq!(
-        seen[2].json()["definition"]["headers"],
+        seen[1].json()["definition"]["headers"],
         json!({"Authorization": {"secret": "env:T", "prefix": "Bearer "}})
     );
     assert_eq!(
-        (seen[3].json(), seen[3].header("if-match")),
+        (seen[2].json(), seen[2].header("if-match")),
         (json!({"version": 2}), Some("*"))
     );
-    assert_eq!(seen[4].header("if-match"), Some("*"));
-    let ended = program.run(&["server", "add", "demo"]);
-    assert_eq!(ended.code, 2);
+    assert_eq!(seen[3].header("if-match"), Some("*"));
 }
 
 #[test]
