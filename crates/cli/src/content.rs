@@ -1,5 +1,6 @@
 //! MCP content as text: text as it is, binary parts as files whose paths are printed.
 
+use api::wire::CallDone;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -25,6 +26,20 @@ pub(crate) fn of_result(result: &Value, label: &str, output: &Output) -> Result<
     match structured {
         Some(structured) if content.is_empty() => Ok(structured.to_string()),
         _ => of_items(content, label, output),
+    }
+}
+
+/// The text of a finished call's content.
+///
+/// # Errors
+/// As [`of_result`], and when the content is no list.
+pub(crate) fn of_done(done: &CallDone, output: &Output) -> Result<String, Failure> {
+    let unreadable =
+        |error| Failure::protocol(format!("the call's content is not readable: {error}"));
+    let items: Vec<Value> = serde_json::from_str(done.content.get()).map_err(unreadable)?;
+    match &done.structured_content {
+        Some(structured) if items.is_empty() => Ok(structured.get().to_owned()),
+        _ => of_items(&items, &done.call_id, output),
     }
 }
 

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -67,6 +66,15 @@ impl Frames {
     }
 }
 
+/// Reads one event's data.
+///
+/// # Errors
+/// A protocol failure when it is another shape.
+pub(crate) fn read<'a, T: serde::Deserialize<'a>>(data: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(data)
+        .map_err(|error| Failure::protocol(format!("an event is not readable: {error}")))
+}
+
 /// An event stream.
 #[derive(Debug)]
 pub(crate) struct EventStream {
@@ -84,16 +92,14 @@ impl EventStream {
         }
     }
 
-    /// The next event's document; `None` when the bridge ended the stream.
+    /// The next event's data as it was sent; `None` when the bridge ended the stream.
     ///
     /// # Errors
-    /// When the stream breaks off, or an event is no JSON or too long.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Failure> {
+    /// When the stream breaks off or an event is too long.
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
         loop {
             if let Some(data) = self.frames.next_data() {
-                return serde_json::from_str(&data)
-                    .map(Some)
-                    .map_err(|error| Failure::protocol(format!("an event is no JSON: {error}")));
+                return Ok(Some(data));
             }
             if self.frames.len() > MAX_EVENT_BYTES {
                 return Err(Failure::protocol("an event is too long"));

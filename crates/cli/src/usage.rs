@@ -26,7 +26,9 @@ const TWO_WORDS: [(&str, [&str; 2]); 13] = [
 ];
 
 /// Verbs the design has and this version has not.
-const LATER: [&str; 6] = ["agent", "approve", "deny", "mcp", "verify", "apply"];
+const LATER: [&str; 7] = [
+    "agent", "approve", "deny", "mcp", "verify", "apply", "input",
+];
 
 /// Global options that take the next word as their value.
 const VALUED: [&str; 5] = [

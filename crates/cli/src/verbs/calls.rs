@@ -6,12 +6,10 @@ use serde_json::Value;
 
 use super::outcome::{is_terminal, one_line_of, show_view};
 use super::{Desk, text};
-use crate::arguments;
 use crate::bridge::{Ask, SHORT_WAIT, segment};
 use crate::failure::Failure;
 use crate::moment;
 use crate::options::Calls;
-use crate::stdin::{self, Input};
 
 /// How long one look waits at the bridge; below the request's own patience.
 const ONE_LOOK: Duration = Duration::from_secs(20);
@@ -58,12 +56,6 @@ pub(crate) async fn run(desk: &Desk, verb: &Calls) -> Result<(), Failure> {
                 _ => desk.output.json(id, &view.to_string()),
             }
         }
-        Calls::Input { id, answer } => {
-            let body = input(desk, answer.as_deref())?;
-            desk.ask_and_show(Ask::post(path(id, "/input"), body), id)
-                .await
-                .map(drop)
-        }
     }
 }
 
@@ -90,27 +82,6 @@ async fn wait(desk: &Desk, id: &str, patience: Duration) -> Result<Value, Failur
         Err(_elapsed) => Err(Failure::bridge_timeout(patience.as_millis())
             .hint("the call goes on; ask again with `calls wait` or `calls get`")),
     }
-}
-
-fn input(desk: &Desk, answer: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let bytes = match answer {
-        Some("-") => stdin::all()?,
-        Some(json) => json.as_bytes().to_vec(),
-        None if desk.no_input => Vec::new(),
-        None => match stdin::if_any()? {
-            Input::Bytes(bytes) => bytes,
-            Input::Nothing | Input::Idle => Vec::new(),
-        },
-    };
-    if bytes.trim_ascii().is_empty() {
-        return Err(Failure::usage(
-            "the answer is missing: one JSON object, or `-` for standard input",
-        ));
-    }
-    Ok(arguments::whole_object(&bytes, "the answer")?
-        .get()
-        .as_bytes()
-        .to_vec())
 }
 
 fn path(id: &str, rest: &str) -> String {

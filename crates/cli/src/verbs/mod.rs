@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod offers;
 pub(crate) mod outcome;
 pub(crate) mod record;
+pub(crate) mod running;
 pub(crate) mod servers;
 pub(crate) mod sessions;
 pub(crate) mod skill;

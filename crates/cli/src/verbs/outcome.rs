@@ -5,34 +5,40 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Desk, facts, text};
-use crate::bridge::Answer;
 use crate::content;
 use crate::failure::Failure;
 use crate::output::Mode;
 
-/// Shows the answer of a finished call.
+/// Shows a finished call.
 ///
 /// # Errors
 /// `tool_error` when the tool said it failed; protocol and local failures.
-pub(crate) fn show_done(desk: &Desk, answer: &Answer) -> Result<(), Failure> {
-    let done: CallDone = answer.read()?;
+pub(crate) fn show_done(desk: &Desk, done: &CallDone) -> Result<(), Failure> {
     if done.replayed {
         desk.output
             .note("this is the first call's answer; its idempotency key was used before");
     }
     if desk.output.mode == Mode::Text {
-        let body = answer.value()?;
-        let shown = content::of_result(&body, &done.call_id, &desk.output)?;
+        let shown = content::of_done(done, &desk.output)?;
         desk.output.text(&done.call_id, &shown)?;
     } else {
-        desk.output.json(&done.call_id, &document(&done))?;
+        desk.output.json(&done.call_id, &document(done))?;
     }
     desk.output.detail(&format!(
         "call_id={} trace_id={} duration_ms={}",
         done.call_id, done.trace_id, done.duration_ms
     ));
+    said(done)
+}
+
+/// A tool's own word on whether it failed.
+///
+/// # Errors
+/// `tool_error` when it did.
+pub(crate) fn said(done: &CallDone) -> Result<(), Failure> {
     if done.is_error {
-        return Err(Failure::tool_error(&done.call_id, Some(done.trace_id)));
+        let trace_id = Some(done.trace_id.clone());
+        return Err(Failure::tool_error(&done.call_id, trace_id));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::moment;
 use crate::options::{Audit, AuditAction, Events};
 use crate::output::Mode;
 use crate::screen;
-use crate::sse::EventStream;
+use crate::sse::{self, EventStream};
 
 /// Pages of an export; at the bridge's 500 entries each more than any retention holds.
 const MAX_PAGES: usize = 100_000;
@@ -45,10 +45,11 @@ async fn follow(desk: &Desk, events: &Events) -> Result<(), Failure> {
             .map_err(|_elapsed| Failure::bridge_timeout(LONG_WAIT.as_millis()))??;
         let mut stream = EventStream::new(response);
         let mut last = events.after.clone();
-        while let Some(event) = stream.next().await? {
+        while let Some(data) = stream.next().await? {
+            let event: Value = sse::read(&data)?;
             match desk.output.mode {
                 Mode::Text => desk.output.raw_line(&event_line(&event))?,
-                _ => desk.output.raw_line(&event.to_string())?,
+                _ => desk.output.raw_line(&data)?,
             }
             last = event
                 .get("id")

@@ -221,3 +221,52 @@ fn a_streamed_call_as_json_lines_is_one_event_a_line() {
         ["tool_status", "tool_log", "tool_log", "tool_result"]
     );
 }
+
+#[test]
+fn a_result_that_stands_in_the_last_event_needs_no_further_request() {
+    let bridge = Bridge::answering(|_| {
+        let log = "{\"level\":\"info\",\"data\":\"looking\"}";
+        Reply::Events(vec![
+            event(1, "tool_log", &json!({"channel": "stderr", "data": log})),
+            event(
+                2,
+                "tool_result",
+                &json!({"req_id": "call_9", "ok": false, "result_json":
+                {"isError": true, "content": [{"type": "text", "text": "no disk"}], "structuredContent": {"n": 1}}}),
+            ),
+        ])
+    });
+    let program = Program::with(&bridge);
+    let ended = program.run(&["call", "a.b", "--stream"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (5, "no disk\n"),
+        "{ended:?}"
+    );
+    assert!(ended.stderr.starts_with("looking\n"), "{ended:?}");
+    let json = program.run(&["call", "a.b", "--stream", "--json"]);
+    let read: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&read["ok"], &read["structured_content"]),
+        (&json!(false), &json!({"n": 1}))
+    );
+    assert_eq!(bridge.routes(), ["POST /v1/calls", "POST /v1/calls"]);
+}
+
+#[test]
+fn a_streamed_call_that_fails_has_the_failures_exit_code() {
+    let bridge = Bridge::answering(|seen| match seen.method.as_str() {
+        "POST" => Reply::Events(vec![event(
+            1,
+            "tool_result",
+            &json!({"req_id": "call_9", "ok": false,
+            "error": {"code": "upstream_timeout", "detail": "too slow", "executed": "unknown"}}),
+        )]),
+        _ => Reply::Json(404, crate::bridge::problem("call_not_found", 404)),
+    });
+    let ended = Program::with(&bridge).run(&["call", "a.b", "--stream"]);
+    assert_eq!(
+        (ended.code, ended.error()["message"].as_str()),
+        (8, Some("too slow"))
+    );
+}

@@ -148,6 +148,7 @@ fn verbs_of_later_versions_are_named_as_such() {
         vec!["mcp"],
         vec!["audit", "verify"],
         vec!["config", "apply"],
+        vec!["calls", "input", "call_1"],
     ] {
         let ended = program.run(&line);
         assert_eq!(ended.code, 2, "{line:?}");

@@ -47,9 +47,6 @@ fn answer(seen: &Seen) -> Reply {
             202,
             json!({"call_id": "call_1", "ref": "a.b", "state": "cancelled"}),
         ),
-        "POST /v1/calls/call_1/input" => {
-            Reply::Json(200, json!({"call_id": "call_1", "state": "running"}))
-        }
         "GET /v1/events/history" => page(
             &json!([{"id": "1", "ts": "t", "type": "tool_result", "call_id": "call_1", "data": {"ok": true}}]),
         ),
@@ -135,16 +132,12 @@ fn sessions_and_offers_print_their_lines() {
 fn records_and_servers_print_their_lines() {
     let bridge = Bridge::answering(answer);
     let program = Program::with(&bridge);
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 9] = [
         (
             &["calls", "list", "--state", "running"],
             "call_1  running  a.b  user=admin\n",
         ),
         (&["cancel_call", "call_1"], "call_1  cancelled  a.b  \n"),
-        (
-            &["calls", "input", "call_1", "{\"a\":1}"],
-            "call_id: call_1\nstate: running\n",
-        ),
         (
             &["events"],
             "1  t  tool_result  call_id=call_1  {\"ok\":true}\n",
