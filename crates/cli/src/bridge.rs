@@ -18,95 +18,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use crate::ask::Ask;
 use crate::failure::{Executed, Failure};
 use crate::settings::Settings;
 
 /// Name resolution and TCP; a bridge that is there answers at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For requests the bridge answers from memory or its store.
-pub(crate) const SHORT_WAIT: Duration = Duration::from_secs(30);
-
-/// For requests that make the bridge reach a server (open, test, read) under its own deadlines.
-pub(crate) const LONG_WAIT: Duration = Duration::from_mins(3);
-
 /// The bridge's results end at 16 MiB by default; base64 and an owner's higher limit need room.
 const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
-
-/// One request.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    method: Method,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    headers: Vec<(&'static str, String)>,
-    body: Option<Vec<u8>>,
-    wait: Duration,
-}
-
-impl Ask {
-    /// A `GET` of `path`.
-    #[must_use]
-    pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self {
-            method: Method::GET,
-            path: path.into(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: None,
-            wait: SHORT_WAIT,
-        }
-    }
-
-    /// A `POST` of a JSON document.
-    #[must_use]
-    pub(crate) fn post(path: impl Into<String>, body: Vec<u8>) -> Self {
-        let mut ask = Self::get(path);
-        ask.method = Method::POST;
-        ask.body = Some(body);
-        ask
-    }
-
-    /// Another method.
-    #[must_use]
-    pub(crate) fn method(mut self, method: Method) -> Self {
-        self.method = method;
-        self
-    }
-
-    /// With a query parameter, if there is a value.
-    #[must_use]
-    pub(crate) fn query(mut self, name: &'static str, value: Option<impl Into<String>>) -> Self {
-        self.query.extend(value.map(|value| (name, value.into())));
-        self
-    }
-
-    /// With a header, if there is a value.
-    #[must_use]
-    pub(crate) fn header(mut self, name: &'static str, value: Option<impl Into<String>>) -> Self {
-        self.headers.extend(value.map(|value| (name, value.into())));
-        self
-    }
-
-    /// With another patience than [`SHORT_WAIT`].
-    #[must_use]
-    pub(crate) fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// How long the caller is ready to wait.
-    #[must_use]
-    pub(crate) fn patience(&self) -> Duration {
-        self.wait
-    }
-
-    /// Method and path, for `--verbose`.
-    #[must_use]
-    pub(crate) fn summary(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-}
 
 /// A whole answer with a success status.
 #[derive(Debug, Clone)]

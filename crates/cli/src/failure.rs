@@ -88,6 +88,12 @@ impl Failure {
         Self::local("local_io", 1, format!("{what}: {error}"))
     }
 
+    /// Whoever read stdout has enough: not a failure, but the end. Exit 0 and no line.
+    #[must_use]
+    pub(crate) fn reader_gone() -> Self {
+        Self::local("reader_gone", 0, "the reader of stdout went away")
+    }
+
     /// Nothing answers at the bridge's address.
     #[must_use]
     pub(crate) fn unreachable(address: &str, cause: &str) -> Self {
@@ -220,8 +226,11 @@ impl Failure {
         screen::one_line(&line)
     }
 
-    /// Writes the line to stderr.
+    /// Writes the line to stderr, unless nothing failed.
     pub(crate) fn report(&self) {
+        if self.exit == 0 {
+            return;
+        }
         let mut stderr = std::io::stderr();
         let line = self.line(stderr.is_terminal());
         // A closed stderr leaves nobody to tell.

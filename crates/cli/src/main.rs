@@ -2,6 +2,7 @@
 //! Knows nothing of MCP sessions, and of the bridge only what is on the wire.
 
 mod arguments;
+mod ask;
 mod bridge;
 mod content;
 mod failure;

@@ -155,19 +155,20 @@ impl Output {
     /// Writes bytes as they are, without the cap: for what is meant to be redirected into a file.
     ///
     /// # Errors
-    /// When stdout cannot be written; a reader that went away is no error.
+    /// When stdout cannot be written; a reader that went away ends the verb quietly.
     #[expect(
         clippy::unused_self,
         reason = "stdout belongs to the output, although its handle is global"
     )]
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::local_io("stdout", &error))
-            }
-            _ => Ok(()),
-        }
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => Failure::reader_gone(),
+                _ => Failure::local_io("stdout", &error),
+            })
     }
 
     /// One line at once, for streams; without the cap.

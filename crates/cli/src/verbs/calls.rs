@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::outcome::{is_terminal, one_line_of, show_view};
 use super::{Desk, text};
-use crate::bridge::{Ask, SHORT_WAIT, segment};
+use crate::ask::{Ask, SHORT_WAIT};
+use crate::bridge::segment;
 use crate::failure::Failure;
 use crate::moment;
 use crate::options::Calls;

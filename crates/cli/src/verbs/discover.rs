@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Desk, text};
-use crate::bridge::Ask;
+use crate::ask::Ask;
 use crate::failure::Failure;
 use crate::options::{Find, Help, Kind};
 use crate::output::Mode;

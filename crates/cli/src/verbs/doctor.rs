@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::servers::states;
 use super::{Desk, text};
-use crate::bridge::Ask;
+use crate::ask::Ask;
 use crate::failure::Failure;
 use crate::output::Mode;
 use crate::screen;

@@ -19,7 +19,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::bridge::{Answer, Ask, Bridge};
+use crate::ask::Ask;
+use crate::bridge::{Answer, Bridge};
 use crate::failure::Failure;
 use crate::output::{Mode, Output};
 use crate::places::Places;

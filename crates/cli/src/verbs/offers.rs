@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::discover::normal_ref;
 use super::{Desk, text};
 use crate::arguments;
-use crate::bridge::{Ask, LONG_WAIT};
+use crate::ask::{Ask, LONG_WAIT};
 use crate::content;
 use crate::failure::Failure;
 use crate::files::{self, Access};

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::outcome::one_line_of;
 use super::{Desk, facts, text};
-use crate::bridge::{Ask, LONG_WAIT};
+use crate::ask::{Ask, LONG_WAIT};
 use crate::failure::{Executed, Failure};
 use crate::moment;
 use crate::options::{Audit, AuditAction, Events};

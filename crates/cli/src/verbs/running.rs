@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::outcome::{is_terminal, said, show_done, show_view, verdict};
 use super::{Desk, facts, text};
-use crate::bridge::{Answer, Ask, Bridge, header_text, segment};
+use crate::ask::Ask;
+use crate::bridge::{Answer, Bridge, header_text, segment};
 use crate::failure::{Executed, Failure};
 use crate::output::Mode;
 use crate::sse::{self, EventStream};
@@ -119,7 +120,7 @@ impl<'a> Running<'a> {
 
     /// Events until the last one, then the result.
     pub(crate) async fn streamed(&self, ask: Ask) -> Result<(), Failure> {
-        let wait = ask.patience();
+        let wait = ask.wait;
         self.desk.output.detail(&ask.summary());
         let followed = async {
             let response = self.desk.bridge.open(ask).await?;

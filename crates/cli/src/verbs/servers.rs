@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Desk, facts, sheet, text};
-use crate::bridge::{Ask, LONG_WAIT, segment};
+use crate::ask::{Ask, LONG_WAIT};
+use crate::bridge::segment;
 use crate::failure::Failure;
 use crate::options::{Definition, Server};
 use crate::output::Mode;

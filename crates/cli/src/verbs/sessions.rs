@@ -5,7 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Desk, facts, text};
-use crate::bridge::{Ask, LONG_WAIT, segment};
+use crate::ask::{Ask, LONG_WAIT};
+use crate::bridge::segment;
 use crate::failure::Failure;
 use crate::options::Session;
 use crate::output::Mode;

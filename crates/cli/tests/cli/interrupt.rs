@@ -145,3 +145,15 @@ fn following_events_ends_well_at_an_interrupt() {
     assert!(child.wait().unwrap().success());
     assert_eq!(bridge.wait_for("GET /v1/events").queries("after"), ["0"]);
 }
+
+#[test]
+fn following_events_ends_when_nobody_reads_any_more() {
+    let events = (0..20_000)
+        .map(|id| json!({"id": id.to_string(), "type": "session_ready", "ts": "t", "data": {}}))
+        .collect::<Vec<_>>();
+    let bridge = Bridge::answering(move |_| Reply::EventsThenSilence(events.clone()));
+    let program = Program::with(&bridge);
+    let mut child = program.command(&["events", "--follow"]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}

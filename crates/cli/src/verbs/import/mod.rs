@@ -1,6 +1,7 @@
 //! `config import`: another program's servers as `servers:` of ours. Secrets are never copied: a literal one
 //! becomes a reference to a variable that is listed, and what has no place in our file is listed too.
 
+mod clean;
 mod foreign;
 mod insert;
 mod ours;

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::clean;
 use super::foreign::Entry;
 use super::secrets::{self, Text};
 
@@ -138,7 +139,7 @@ impl Import {
             command.extend(texts(&words));
         }
         server.transport = "stdio";
-        server.command = self.without_secrets(name, command);
+        server.command = clean::command(command, &mut self.complaints(name));
         server.cwd = take_text(members, &["cwd"]);
         let unresolved = server.command.iter().chain(&server.cwd);
         if unresolved
@@ -193,7 +194,7 @@ impl Import {
         };
         let text = take_text(members, &["url", "httpUrl", "serverUrl"]).unwrap_or_default();
         let mut url = url::Url::parse(&text).map_err(|_| "its URL is none, or holds `${…}`")?;
-        self.clean_url(name, &mut url);
+        clean::url(&mut url, &mut self.complaints(name));
         server.allow_private = is_private(&url);
         server.url = Some(url.to_string());
         for (header, value) in take_pairs(members, &["headers", "http_headers"]) {
@@ -252,6 +253,11 @@ impl Import {
         server.timeout_ms = timeout;
     }
 
+    /// Adds to what is left out of one server.
+    fn complaints(&mut self, server: &str) -> impl FnMut(String) {
+        move |complaint| self.left_out.push(format!("{server}: {complaint}"))
+    }
+
     /// A plain value stays; a reference is translated; a literal secret becomes a variable to set.
     fn setting(&mut self, place: Place<'_>, value: &str, variable: &str) -> Setting {
         let Place { server, field } = place;
@@ -304,63 +310,6 @@ impl Import {
         }
         let prefix = (!prefix.is_empty()).then_some(prefix);
         Setting::Secret { secret, prefix }
-    }
-
-    /// A command line is visible to every process of the machine; the bridge refuses secrets in it.
-    fn without_secrets(&mut self, server: &str, command: Vec<String>) -> Vec<String> {
-        let mut kept = Vec::with_capacity(command.len());
-        let mut words = command.into_iter().peekable();
-        while let Some(word) = words.next() {
-            let flag = word
-                .strip_prefix('-')
-                .map(|flag| flag.trim_start_matches('-'));
-            let (flag, inline) = match flag.map(|flag| flag.split_once('=').unwrap_or((flag, ""))) {
-                Some((flag, value)) => (flag.to_owned(), !value.is_empty()),
-                None => (String::new(), false),
-            };
-            let follows = words.peek().is_some_and(|next| !next.starts_with('-'));
-            if secrets::is_secret_name(&flag) && (inline || follows) {
-                if !inline {
-                    words.next();
-                }
-                self.left_out.push(format!(
-                    "{server}: the secret after --{flag} in its command; pass it by env"
-                ));
-            } else if secrets::is_secret_value(&word) {
-                self.left_out
-                    .push(format!("{server}: a secret in its command; pass it by env"));
-            } else {
-                kept.push(word);
-            }
-        }
-        kept
-    }
-
-    fn clean_url(&mut self, server: &str, url: &mut url::Url) {
-        if !url.username().is_empty() || url.password().is_some() {
-            // Neither fails for a URL that has a host, and only such a URL can have them.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            self.left_out.push(format!(
-                "{server}: the user and password in its URL; use a header"
-            ));
-        }
-        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-        let (secret, plain): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, value)| {
-            secrets::is_secret_name(name) || secrets::is_secret_value(value)
-        });
-        for (name, _) in &secret {
-            self.left_out.push(format!(
-                "{server}: `{name}` in its URL's query; use a header"
-            ));
-        }
-        if secret.is_empty() {
-            return;
-        }
-        url.set_query(None);
-        if !plain.is_empty() {
-            url.query_pairs_mut().extend_pairs(plain);
-        }
     }
 }
 
