@@ -29,3 +29,8 @@ pub struct Health {
     /// Open connections.
     pub connections: usize,
 }
+
+/// A body without members.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
