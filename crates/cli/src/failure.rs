@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::screen;
@@ -194,19 +195,26 @@ impl Failure {
         if for_people {
             return self.words();
         }
-        let mut error = Map::new();
-        error.insert("code".to_owned(), json!(self.code));
-        error.insert("message".to_owned(), json!(self.message));
+        // What an agent looks at first comes first.
+        let mut error: IndexMap<&str, Value> = IndexMap::new();
+        error.insert("code", json!(self.code));
+        error.insert("message", json!(self.message));
         if let Some(hint) = &self.hint {
-            error.insert("hint".to_owned(), json!(hint));
+            error.insert("hint", json!(hint));
         }
         if let Some(trace_id) = &self.trace_id {
-            error.insert("trace_id".to_owned(), json!(trace_id));
+            error.insert("trace_id", json!(trace_id));
         }
-        error.insert("retryable".to_owned(), json!(self.retryable));
-        error.insert("executed".to_owned(), json!(self.executed.word()));
-        error.extend(Map::clone(&self.more));
-        json!({ "error": error }).to_string()
+        error.insert("retryable", json!(self.retryable));
+        error.insert("executed", json!(self.executed.word()));
+        error.extend(
+            self.more
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.clone())),
+        );
+        let line = IndexMap::from([("error", error)]);
+        // Text, flags and JSON values always serialise.
+        serde_json::to_string(&line).unwrap_or_else(|_| self.words())
     }
 
     fn words(&self) -> String {

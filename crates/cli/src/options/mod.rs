@@ -39,8 +39,15 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag")]
 pub(crate) struct Globals {
-    /// The bridge's address [default: <http://127.0.0.1:8787>]
-    #[arg(long, global = true, env = "PAPERBOT_URL", value_name = "URL")]
+    /// The bridge's address.
+    #[arg(
+        long,
+        global = true,
+        env = "PAPERBOT_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        help = "The bridge's address [default: http://127.0.0.1:8787]"
+    )]
     pub(crate) url: Option<String>,
     /// Read the token from this file (`PAPERBOT_TOKEN` goes first)
     #[arg(long, global = true, value_name = "FILE")]

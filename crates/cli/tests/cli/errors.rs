@@ -31,6 +31,10 @@ fn every_code_of_the_list_has_its_exit_code() {
         assert_eq!(ended.code, exit, "{code}");
         assert_eq!(ended.stdout, "", "{code}");
         assert_eq!(ended.stderr.lines().count(), 1, "{code}: {}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("{\"error\":{\"code\":"),
+            "{ended:?}"
+        );
         assert_eq!(ended.error()["code"], code);
     }
 }
