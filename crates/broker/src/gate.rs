@@ -14,6 +14,7 @@ pub(crate) struct Gate {
     per_user: usize,
     in_all: usize,
     counts: Mutex<Counts>,
+    gauge: metrics::Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -31,11 +32,12 @@ pub(crate) struct Permit {
 }
 
 impl Gate {
-    pub(crate) fn new(per_user: usize, in_all: usize) -> Arc<Self> {
+    pub(crate) fn new(per_user: usize, in_all: usize, gauge: metrics::Gauge) -> Arc<Self> {
         Arc::new(Self {
             per_user,
             in_all,
             counts: Mutex::default(),
+            gauge,
         })
     }
 
@@ -56,7 +58,7 @@ impl Gate {
         }
         counts.all += 1;
         counts.users.insert(user.clone(), own + 1);
-        metrics::gauge!("paperbot_in_flight").increment(1.0);
+        self.gauge.increment(1.0);
         Ok(Permit {
             gate: Arc::clone(self),
             user: user.clone(),
@@ -69,6 +71,14 @@ impl Gate {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .closed = true;
+    }
+
+    /// Whether [`Gate::close`] was said.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed
     }
 
     /// Places taken now.
@@ -94,7 +104,7 @@ impl Drop for Permit {
                 counts.users.remove(&self.user);
             }
         }
-        metrics::gauge!("paperbot_in_flight").decrement(1.0);
+        self.gate.gauge.decrement(1.0);
     }
 }
 
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_users_calls_do_not_take_the_places_of_others() {
-        let gate = Gate::new(2, 3);
+        let gate = Gate::new(2, 3, metrics::Gauge::noop());
         let (ann, bob, cem) = ("ann", "bob", "cem");
         let user = |name| UserId::new(name).unwrap();
         let first = gate.enter(&user(ann)).unwrap();

@@ -4,14 +4,18 @@
 
 mod arguments;
 pub mod asker;
+mod call;
 pub mod call_state;
 mod catalogue;
 pub mod definition;
 pub mod error;
 pub mod events;
+mod example;
 mod gate;
 mod instant;
+pub mod ledger;
 pub mod limits;
+mod meters;
 pub mod operations;
 mod policy;
 pub mod principal;
@@ -22,6 +26,7 @@ pub mod trace;
 mod upstream_fault;
 
 pub use asker::Asker;
+pub use call::CallId;
 pub use call_state::CallState;
 pub use definition::{Author, Definition, DefinitionError, Secrets};
 pub use error::{BrokerError, ErrorCode, Fault, PointerDetail};

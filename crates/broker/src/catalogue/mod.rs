@@ -25,8 +25,9 @@ use crate::registry::{Registry, Server};
 use crate::store::Store;
 use crate::upstream_fault::Upstream;
 
-pub(crate) use self::slot::{Claim, Shown, Slot, SlotKey};
-pub(crate) use self::view::{View, Views};
+use self::slot::Claim;
+pub(crate) use self::slot::{Slot, SlotKey};
+pub(crate) use self::view::{ViewDelta, Views};
 
 /// Slots held; beyond it the least used are forgotten and listed again on demand.
 const MAX_SLOTS: u64 = 10_000;
