@@ -7,7 +7,11 @@ use tokio::process::{Child, Command};
 
 /// Starts `server-everything` on HTTP and waits for its port.
 async fn everything_on_http(mode: &str) -> (Child, u16) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let script = upstreams::node_script("@modelcontextprotocol/server-everything/dist/index.js");
     let child = Command::new("node")
         .args([script.as_str(), mode])
@@ -17,7 +21,12 @@ async fn everything_on_http(mode: &str) -> (Child, u16) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    eventually("server-everything listens", || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    eventually("server-everything listens", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .ok()
+    })
+    .await;
     (child, port)
 }
 
@@ -25,24 +34,45 @@ async fn everything_works(bridge: &Bridge, server: &str) {
     let echo = format!("{server}.echo");
     bridge.wait_for_ref(&echo).await;
 
-    let page = bridge.get(&format!("/v1/catalog?server={server}&kind=tool&limit=500")).await;
+    let page = bridge
+        .get(&format!("/v1/catalog?server={server}&kind=tool&limit=500"))
+        .await;
     let items = page["items"].as_array().unwrap();
     assert!(items.len() >= 8, "{page}");
     let item = items.iter().find(|item| item["ref"] == *echo).unwrap();
-    assert_eq!(item["shape"], "(message)", "a lone required string needs no type");
+    assert_eq!(
+        item["shape"], "(message)",
+        "a lone required string needs no type"
+    );
     assert_eq!(item["hash"].as_str().unwrap().len(), 12);
 
     let help = bridge.get(&format!("/v1/tools/help?ref={echo}")).await;
     let entry = &help["items"][0];
-    assert_eq!(entry["input_schema"]["properties"]["message"]["type"], "string", "{help}");
+    assert_eq!(
+        entry["input_schema"]["properties"]["message"]["type"], "string",
+        "{help}"
+    );
     assert_eq!(entry["hash"], item["hash"]);
 
-    let answer = bridge.post("/v1/calls", json!({"ref": echo, "arguments": {"message": "hello ☃"}})).await;
+    let answer = bridge
+        .post(
+            "/v1/calls",
+            json!({"ref": echo, "arguments": {"message": "hello ☃"}}),
+        )
+        .await;
     assert_eq!(answer["is_error"], false);
     assert_eq!(answer["content"][0]["text"], "Echo: hello ☃");
 
-    let sum = bridge.post("/v1/calls", json!({"ref": format!("{server}.get-sum"), "arguments": {"a": 19, "b": 23}})).await;
-    assert!(sum["content"][0]["text"].as_str().unwrap().contains("42"), "{sum}");
+    let sum = bridge
+        .post(
+            "/v1/calls",
+            json!({"ref": format!("{server}.get-sum"), "arguments": {"a": 19, "b": 23}}),
+        )
+        .await;
+    assert!(
+        sum["content"][0]["text"].as_str().unwrap().contains("42"),
+        "{sum}"
+    );
 }
 
 #[tokio::test]
@@ -52,13 +82,36 @@ async fn everything_over_stdio() {
 
     let resources = bridge.get("/v1/resources?server=everything").await;
     let uri = resources["items"][0]["uri"].as_str().unwrap().to_owned();
-    let read = bridge.get(&format!("/v1/resources/read?server=everything&uri={}", uri.replace(' ', "%20"))).await;
+    let read = bridge
+        .get(&format!(
+            "/v1/resources/read?server=everything&uri={}",
+            uri.replace(' ', "%20")
+        ))
+        .await;
     assert_eq!(read["contents"][0]["uri"], *uri, "{read}");
 
     let prompts = bridge.get("/v1/prompts?server=everything").await;
-    assert!(prompts["items"].as_array().unwrap().iter().any(|p| p["ref"] == "everything.simple-prompt"), "{prompts}");
-    let prompt = bridge.post("/v1/prompts/get", json!({"ref": "everything.args-prompt", "arguments": {"city": "Oslo"}})).await;
-    assert!(prompt["messages"][0]["content"]["text"].as_str().unwrap().contains("Oslo"), "{prompt}");
+    assert!(
+        prompts["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p["ref"] == "everything.simple-prompt"),
+        "{prompts}"
+    );
+    let prompt = bridge
+        .post(
+            "/v1/prompts/get",
+            json!({"ref": "everything.args-prompt", "arguments": {"city": "Oslo"}}),
+        )
+        .await;
+    assert!(
+        prompt["messages"][0]["content"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("Oslo"),
+        "{prompt}"
+    );
 
     let completion = bridge
         .post(
@@ -66,7 +119,10 @@ async fn everything_over_stdio() {
             json!({"ref": "everything.completable-prompt", "argument": {"name": "department", "value": "E"}}),
         )
         .await;
-    assert_eq!(completion["completion"]["values"][0], "Engineering", "{completion}");
+    assert_eq!(
+        completion["completion"]["values"][0], "Engineering",
+        "{completion}"
+    );
 }
 
 #[tokio::test]
@@ -87,7 +143,12 @@ async fn everything_over_legacy_sse() {
 
 async fn call_text(bridge: &Bridge, reference: &str, arguments: serde_json::Value) -> String {
     bridge.wait_for_ref(reference).await;
-    let answer = bridge.post("/v1/calls", json!({"ref": reference, "arguments": arguments})).await;
+    let answer = bridge
+        .post(
+            "/v1/calls",
+            json!({"ref": reference, "arguments": arguments}),
+        )
+        .await;
     assert_eq!(answer["is_error"], false, "{answer}");
     answer["content"][0]["text"].as_str().unwrap().to_owned()
 }
@@ -97,7 +158,11 @@ async fn filesystem_and_memory_keep_what_they_are_told() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("note.txt"), "kept in a file").unwrap();
     let graph = folder.path().join("graph.json");
-    let bridge = Bridge::start(vec![upstreams::filesystem(folder.path()), upstreams::memory(&graph)]).await;
+    let bridge = Bridge::start(vec![
+        upstreams::filesystem(folder.path()),
+        upstreams::memory(&graph),
+    ])
+    .await;
 
     let note = folder.path().join("note.txt");
     let text = call_text(&bridge, "files.read_text_file", json!({"path": note})).await;
@@ -107,7 +172,10 @@ async fn filesystem_and_memory_keep_what_they_are_told() {
     call_text(&bridge, "memory.create_entities", entity).await;
     let found = call_text(&bridge, "memory.search_nodes", json!({"query": "bridge"})).await;
     assert!(found.contains("it runs"), "{found}");
-    assert!(std::fs::read_to_string(&graph).unwrap().contains("it runs"), "the environment variable reached the server");
+    assert!(
+        std::fs::read_to_string(&graph).unwrap().contains("it runs"),
+        "the environment variable reached the server"
+    );
 }
 
 #[tokio::test]
@@ -115,15 +183,34 @@ async fn python_servers_tell_the_time_and_the_git_log() {
     let repository = tempfile::tempdir().unwrap();
     for arguments in [
         vec!["init", "-q"],
-        vec!["-c", "user.name=t", "-c", "user.email=t@t.invalid", "commit", "-q", "--allow-empty", "-m", "first light"],
+        vec![
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t.invalid",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "first light",
+        ],
     ] {
-        let status = std::process::Command::new("git").args(arguments).current_dir(repository.path()).status().unwrap();
+        let status = std::process::Command::new("git")
+            .args(arguments)
+            .current_dir(repository.path())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
     let bridge = Bridge::start(vec![upstreams::time(), upstreams::git(repository.path())]).await;
     let now = call_text(&bridge, "time.get_current_time", json!({"timezone": "UTC"})).await;
     assert!(now.contains("UTC"), "{now}");
-    let log = call_text(&bridge, "git.git_log", json!({"repo_path": repository.path()})).await;
+    let log = call_text(
+        &bridge,
+        "git.git_log",
+        json!({"repo_path": repository.path()}),
+    )
+    .await;
     assert!(log.contains("first light"), "{log}");
 }
 
@@ -131,8 +218,15 @@ async fn python_servers_tell_the_time_and_the_git_log() {
 async fn playwright_shows_its_catalogue_without_a_browser() {
     let bridge = Bridge::start(vec![upstreams::playwright()]).await;
     bridge.wait_for_ref("playwright.browser_navigate").await;
-    let found = bridge.get("/v1/catalog?q=open%20a%20web%20page&server=playwright&limit=5").await;
-    let refs: Vec<_> = found["items"].as_array().unwrap().iter().map(|item| item["ref"].as_str().unwrap()).collect();
+    let found = bridge
+        .get("/v1/catalog?q=open%20a%20web%20page&server=playwright&limit=5")
+        .await;
+    let refs: Vec<_> = found["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["ref"].as_str().unwrap())
+        .collect();
     assert!(!refs.is_empty() && found["nothing_fits"] != true, "{found}");
 }
 
@@ -140,7 +234,9 @@ async fn playwright_shows_its_catalogue_without_a_browser() {
 async fn the_independent_peer_is_spoken_to_in_both_eras_over_both_transports() {
     let modern: Upstream = upstreams::fixture("modern");
     let mut legacy = upstreams::fixture("legacy");
-    legacy.yaml = legacy.yaml.replace("\"stdio\"]", "\"stdio\", \"--era\", \"legacy\"]");
+    legacy.yaml = legacy
+        .yaml
+        .replace("\"stdio\"]", "\"stdio\", \"--era\", \"legacy\"]");
     let mut servers = vec![modern, legacy];
     let mut children = Vec::new();
     for (name, era) in [("webmodern", "modern"), ("weblegacy", "legacy")] {
@@ -149,13 +245,33 @@ async fn the_independent_peer_is_spoken_to_in_both_eras_over_both_transports() {
         servers.push(upstreams::http(name, "streamable_http", &url));
     }
     let bridge = Bridge::start(servers).await;
-    for (server, era) in [("modern", "modern"), ("fixture", "legacy"), ("webmodern", "modern"), ("weblegacy", "legacy")] {
-        let text = call_text(&bridge, &format!("{server}.echo"), json!({"message": server})).await;
+    for (server, era) in [
+        ("modern", "modern"),
+        ("fixture", "legacy"),
+        ("webmodern", "modern"),
+        ("weblegacy", "legacy"),
+    ] {
+        let text = call_text(
+            &bridge,
+            &format!("{server}.echo"),
+            json!({"message": server}),
+        )
+        .await;
         assert_eq!(text, server);
         let page = bridge.get(&format!("/v1/catalog?server={server}")).await;
-        let told = page["servers"].as_array().unwrap().iter().find(|s| s["server"] == server).unwrap();
+        let told = page["servers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|s| s["server"] == server)
+            .unwrap();
         assert_eq!(told["era"], era, "{told}");
-        let sum = bridge.post("/v1/calls", json!({"ref": format!("{server}.add"), "arguments": {"a": 1, "b": 2.5}})).await;
+        let sum = bridge
+            .post(
+                "/v1/calls",
+                json!({"ref": format!("{server}.add"), "arguments": {"a": 1, "b": 2.5}}),
+            )
+            .await;
         assert_eq!(sum["structured_content"]["sum"], 3.5, "{sum}");
     }
 }
@@ -169,6 +285,10 @@ async fn fixture_on_http(era: &str) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    let url = tokio::time::timeout(testkit::PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let url = tokio::time::timeout(testkit::PATIENCE, lines.next_line())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     (child, url)
 }

@@ -4,10 +4,14 @@
 
 pub mod error;
 pub mod inspect;
+mod keeper;
 pub mod key;
 pub mod registry;
+pub mod session;
+pub mod state;
 
 pub use error::OpenError;
 pub use inspect::{Inspection, SessionNotice, StateName};
 pub use key::{Caller, InvalidId, Isolation, Lane, SessionId, SessionKey, UserId, WorkspaceId};
-pub use registry::{ReconnectPolicy, Session, SessionLease, SessionLimits, Sessions, Target};
+pub use registry::{ReconnectPolicy, SessionLimits, Sessions, Target};
+pub use session::{Session, SessionLease};

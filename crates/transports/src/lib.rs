@@ -6,8 +6,22 @@
 
 pub mod connection;
 pub mod error;
+pub mod frame;
+mod handshake;
+pub mod http_client;
+mod legacy_sse;
 pub mod name;
+pub mod outbound;
+pub mod pending;
+mod pipe;
 pub mod spec;
+pub mod sse;
+mod stderr_ring;
+mod stdio;
+mod streamable_http;
+pub mod supervise;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;
 
 pub use connection::{
@@ -16,6 +30,7 @@ pub use connection::{
 pub use error::{CloseReason, ConnectError, Executed, RequestError};
 pub use name::{InvalidServerName, ServerName};
 pub use spec::{
-    Endpoint, Era, EraChoice, HttpSpec, OutboundPolicy, ServerSpec, StdioSpec, Timeouts, WireLimits,
+    Endpoint, Era, EraChoice, HttpSpec, InProcess, OutboundPolicy, ServerSpec, StdioSpec, Timeouts,
+    WireLimits,
 };
 pub use wire::{Notification, Params, Request, RequestId, ServerRequest};

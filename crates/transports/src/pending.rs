@@ -45,12 +45,19 @@ impl Pending {
     /// An empty table for at most `limit` requests.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { table: Mutex::default(), limit, dropped: AtomicU64::new(0), garbage: AtomicU64::new(0) }
+        Self {
+            table: Mutex::default(),
+            limit,
+            dropped: AtomicU64::new(0),
+            garbage: AtomicU64::new(0),
+        }
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         // A poisoned table is still a map; nothing in here leaves it half changed.
-        self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.table
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Enters a request before it is written.
@@ -135,10 +142,17 @@ impl Pending {
             #[serde(rename = "progressToken")]
             token: u64,
         }
-        let token: Option<Token> = notification.params.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let Some(token) = token else { return Some(notification) };
+        let token: Option<Token> = notification
+            .params
+            .as_ref()
+            .and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let Some(token) = token else {
+            return Some(notification);
+        };
         let table = self.table();
-        let Some(waiting) = table.waiting.get(&token.token) else { return Some(notification) };
+        let Some(waiting) = table.waiting.get(&token.token) else {
+            return Some(notification);
+        };
         if let Some(channel) = &waiting.progress
             && channel.try_send(notification).is_err()
         {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::io::DuplexStream;
 use url::Url;
 
 use crate::name::ServerName;
@@ -35,6 +37,18 @@ pub enum Endpoint {
     StreamableHttp(HttpSpec),
     /// The deprecated HTTP+SSE transport of 2024-11-05.
     LegacySse(HttpSpec),
+    /// A server inside this process, one stream per connection.
+    InProcess(InProcess),
+}
+
+/// Makes the client's end of a stream to a server inside this process.
+#[derive(Clone)]
+pub struct InProcess(pub Arc<dyn Fn() -> DuplexStream + Send + Sync>);
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InProcess")
+    }
 }
 
 /// A child process. No shell is involved.
@@ -110,8 +124,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            probe: Duration::from_secs(10),
-            initialize: Duration::from_secs(60),
+            probe: Duration::from_secs(5),
+            initialize: Duration::from_mins(1),
             close_grace: Duration::from_secs(2),
         }
     }

@@ -126,7 +126,9 @@ pub fn parse(bytes: &[u8]) -> Result<Incoming, NotJsonRpc> {
         if messages.is_empty() || messages.len() > MAX_BATCH {
             return Err(NotJsonRpc);
         }
-        let parsed = messages.iter().map(|message| parse_one(message.get().as_bytes()));
+        let parsed = messages
+            .iter()
+            .map(|message| parse_one(message.get().as_bytes()));
         return parsed.collect::<Result<_, _>>().map(Incoming::Batch);
     }
     parse_one(bytes)
@@ -137,10 +139,15 @@ fn parse_one(bytes: &[u8]) -> Result<Incoming, NotJsonRpc> {
     let params = envelope.params.map(ToOwned::to_owned);
     // `"id": null` reads as absent: a notification may not carry one, and no request of a peer may use it.
     match (envelope.method, envelope.id) {
-        (Some(method), Some(id)) => {
-            Ok(Incoming::Request(ServerRequest { id: RequestId(id.to_owned()), method: method.into_owned(), params }))
-        }
-        (Some(method), None) => Ok(Incoming::Notification(Notification { method: method.into_owned(), params })),
+        (Some(method), Some(id)) => Ok(Incoming::Request(ServerRequest {
+            id: RequestId(id.to_owned()),
+            method: method.into_owned(),
+            params,
+        })),
+        (Some(method), None) => Ok(Incoming::Notification(Notification {
+            method: method.into_owned(),
+            params,
+        })),
         (None, id) => {
             // Our ids are plain unsigned integers; whatever else is echoed was never ours.
             let id = id.and_then(|raw| raw.get().parse().ok());
@@ -197,7 +204,10 @@ impl Params {
     /// A member's raw value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&RawValue> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| &**value)
     }
 }
 
@@ -213,7 +223,14 @@ pub fn raw_text(text: &str) -> Box<RawValue> {
 /// the era asks for; it stands before the caller's own.
 #[must_use]
 pub fn encode_request(id: u64, request: &Request, transport_meta: &str, progress: bool) -> String {
-    let mut line = String::with_capacity(160 + request.params.0.iter().map(|(k, v)| k.len() + v.get().len() + 4).sum::<usize>());
+    let mut line = String::with_capacity(
+        160 + request
+            .params
+            .0
+            .iter()
+            .map(|(k, v)| k.len() + v.get().len() + 4)
+            .sum::<usize>(),
+    );
     line.push_str("{\"jsonrpc\":\"2.0\",\"id\":");
     push_number(&mut line, id);
     line.push_str(",\"method\":");
@@ -283,7 +300,9 @@ pub fn encode_answer(id: &RequestId, outcome: &Result<Box<RawValue>, (i64, Strin
 /// The `notifications/cancelled` for one of our requests.
 #[must_use]
 pub fn encode_cancelled(id: u64, reason: &str) -> String {
-    let mut line = String::from("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":");
+    let mut line = String::from(
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":",
+    );
     push_number(&mut line, id);
     line.push_str(",\"reason\":");
     push_text(&mut line, reason);
@@ -314,7 +333,10 @@ fn push_number(line: &mut String, number: u64) {
 fn push_raw(line: &mut String, value: &RawValue) {
     let text = value.get();
     if text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
-        line.extend(text.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
+        line.extend(
+            text.chars()
+                .map(|c| if c == '\n' || c == '\r' { ' ' } else { c }),
+        );
     } else {
         line.push_str(text);
     }
@@ -336,13 +358,24 @@ mod tests {
     use super::*;
 
     fn request(params: Params, meta: Params) -> Request {
-        Request { method: "tools/call".into(), params, meta, timeout: Duration::ZERO, progress: None, repeatable: false }
+        Request {
+            method: "tools/call".into(),
+            params,
+            meta,
+            timeout: Duration::ZERO,
+            progress: None,
+            repeatable: false,
+        }
     }
 
     #[test]
     fn a_request_is_one_line_with_its_payload_untouched() {
-        let arguments = RawValue::from_string("{\n \"a\": 1.0,\r\n \"a\": 1e400, \"s\":\"x\\ny\"}".into()).unwrap();
-        let params = Params::default().with_text("name", "say \"hi\"").with("arguments", arguments);
+        let arguments =
+            RawValue::from_string("{\n \"a\": 1.0,\r\n \"a\": 1e400, \"s\":\"x\\ny\"}".into())
+                .unwrap();
+        let params = Params::default()
+            .with_text("name", "say \"hi\"")
+            .with("arguments", arguments);
         let meta = Params::default().with_text("traceparent", "00-1-2-01");
         let line = encode_request(7, &request(params, meta), "\"v\":\"2026-07-28\"", true);
         assert_eq!(
@@ -355,39 +388,77 @@ mod tests {
 
     #[test]
     fn a_request_without_meta_has_none() {
-        assert!(!encode_request(1, &request(Params::default(), Params::default()), "", false).contains("_meta"));
+        assert!(
+            !encode_request(1, &request(Params::default(), Params::default()), "", false)
+                .contains("_meta")
+        );
     }
 
     #[test]
     fn answers_keep_every_byte_of_their_result() {
-        let Ok(Incoming::Response(response)) = parse(br#"{"id":3,"result":{"x":1.00,"unknown":[1e2]},"extra":1}"#) else {
+        let Ok(Incoming::Response(response)) =
+            parse(br#"{"id":3,"result":{"x":1.00,"unknown":[1e2]},"extra":1}"#)
+        else {
             panic!("a response");
         };
         assert_eq!(response.id, Some(3));
-        assert_eq!(response.outcome.unwrap().get(), r#"{"x":1.00,"unknown":[1e2]}"#);
+        assert_eq!(
+            response.outcome.unwrap().get(),
+            r#"{"x":1.00,"unknown":[1e2]}"#
+        );
     }
 
     #[test]
     fn only_our_own_spelling_of_an_id_is_ours() {
-        for foreign in ["\"3\"", "3.0", "null", "-3", "99999999999999999999999", "{}"] {
+        for foreign in [
+            "\"3\"",
+            "3.0",
+            "null",
+            "-3",
+            "99999999999999999999999",
+            "{}",
+        ] {
             let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{foreign},\"result\":{{}}}}");
-            let Ok(Incoming::Response(response)) = parse(text.as_bytes()) else { panic!("{foreign}") };
+            let Ok(Incoming::Response(response)) = parse(text.as_bytes()) else {
+                panic!("{foreign}")
+            };
             assert_eq!(response.id, None, "{foreign}");
         }
     }
 
     #[test]
     fn json_that_is_no_json_rpc_is_garbage() {
-        for garbage in ["", "hello", "1", "{}", "[]", "{\"level\":\"info\"}", "{\"id\":1}", "[[{}]]", "{\"id\":1,\"result\":"] {
-            assert_eq!(parse(garbage.as_bytes()).err(), Some(NotJsonRpc), "{garbage}");
+        for garbage in [
+            "",
+            "hello",
+            "1",
+            "{}",
+            "[]",
+            "{\"level\":\"info\"}",
+            "{\"id\":1}",
+            "[[{}]]",
+            "{\"id\":1,\"result\":",
+        ] {
+            assert_eq!(
+                parse(garbage.as_bytes()).err(),
+                Some(NotJsonRpc),
+                "{garbage}"
+            );
         }
     }
 
     #[test]
     fn batches_errors_requests_and_notifications_are_told_apart() {
         let batch = br#" [{"id":1,"error":{"code":-32601,"message":"no","data":[1]}},{"id":"a","method":"ping"},{"method":"n\u006ft"}]"#;
-        let Ok(Incoming::Batch(messages)) = parse(batch) else { panic!("a batch") };
-        let [Incoming::Response(error), Incoming::Request(ping), Incoming::Notification(note)] = &messages[..] else {
+        let Ok(Incoming::Batch(messages)) = parse(batch) else {
+            panic!("a batch")
+        };
+        let [
+            Incoming::Response(error),
+            Incoming::Request(ping),
+            Incoming::Notification(note),
+        ] = &messages[..]
+        else {
             panic!("{messages:?}")
         };
         assert_eq!(error.outcome.as_ref().unwrap_err().code, -32601);
@@ -402,6 +473,9 @@ mod tests {
             encode_answer(&id, &Err((-32601, "no".into()))),
             r#"{"jsonrpc":"2.0","id":"q","error":{"code":-32601,"message":"no"}}"#
         );
-        assert!(matches!(parse(encode_cancelled(4, "late").as_bytes()), Ok(Incoming::Notification(_))));
+        assert!(matches!(
+            parse(encode_cancelled(4, "late").as_bytes()),
+            Ok(Incoming::Notification(_))
+        ));
     }
 }

@@ -1,4 +1,31 @@
-//! The one database: SQLite or PostgreSQL behind one SQL text. See `migrations/`.
+//! The one database: SQLite or PostgreSQL behind one SQL text (`migrations/`). One file for each group of
+//! tables; calls and events go through the one writer.
+
+mod calls;
+mod catalogs;
+mod db;
+pub(crate) mod event_log;
+mod people;
+mod servers;
+mod writer;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeZone as _, Utc};
+use sessions::WorkspaceId;
+use tokio::task::JoinHandle;
+
+pub use catalogs::KeptCatalog;
+pub use people::{Action, KeyRow, UserRow};
+pub use servers::VersionRow;
+
+use crate::call::CallId;
+use crate::ledger::{Intent, Row, RowFilter, Settled};
+use db::Db;
+use event_log::{Chunk, Marks};
+use writer::{Job, Writer};
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]
@@ -6,6 +33,9 @@ pub enum StoreError {
     /// It cannot be reached, is locked, full or read-only.
     #[error("the store is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// The same, told to everybody whose write was in one transaction.
+    #[error("the store is unavailable")]
+    Shared(#[source] Arc<sqlx::Error>),
     /// The URL is neither `sqlite://…` nor `postgres://…`.
     #[error("the store URL must start with sqlite:// or postgres://")]
     Url,
@@ -17,6 +47,243 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// Unix milliseconds, as times stand in the store.
+fn ms(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis()
+}
+
+fn from_ms(ms: i64) -> DateTime<Utc> {
+    Utc.timestamp_millis_opt(ms).single().unwrap_or_default()
+}
+
 /// The one database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    db: Db,
+    writer: Arc<Writer>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` or `postgres://…`, brings the schema up to date and starts the writer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let db = Db::open(url).await?;
+        let (writer, task) = Writer::start(db.clone());
+        Ok(Self { db, writer, task: Arc::new(Mutex::new(Some(task))) })
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.db.read).await?;
+        Ok(())
+    }
+
+    /// How long an idempotency key is remembered from now on.
+    pub fn set_key_retention(&self, retention: Duration) {
+        let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        self.writer.key_retention_ms.store(retention_ms, Ordering::Relaxed);
+    }
+
+    /// Commits an intent and its key; false when the key is taken, and nothing was written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_call(&self, intent: &Intent) -> Result<bool, StoreError> {
+        self.writer.ask(|answer| Job::Begin(Box::new(intent.clone()), answer)).await
+    }
+
+    /// Commits the end of a call; false when it had ended before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle_call(&self, settled: &Settled) -> Result<bool, StoreError> {
+        self.writer.ask(|answer| Job::Settle(Box::new(settled.clone()), answer)).await
+    }
+
+    /// Writes a whole row behind its caller's back, soon. Never waits.
+    pub fn record_call(&self, intent: Intent, settled: Settled) {
+        self.writer.record(intent, settled);
+    }
+
+    /// So many rows wait to be written that no more should be made.
+    #[must_use]
+    pub fn is_backlogged(&self) -> bool {
+        self.writer.is_full()
+    }
+
+    /// Rows and runs of events that were lost to full queues.
+    #[must_use]
+    pub fn lost_rows(&self) -> u64 {
+        self.writer.lost()
+    }
+
+    /// Waits until everything recorded before is written, or the store refused it.
+    pub async fn flush(&self) {
+        self.writer.flush().await;
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get_call(&self, workspace: &WorkspaceId, id: CallId) -> Result<Option<Row>, StoreError> {
+        calls::get(&self.db.read, workspace, id).await
+    }
+
+    /// The row that holds an intent's key, while it is remembered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_by_key(&self, intent: &Intent) -> Result<Option<Row>, StoreError> {
+        calls::find_by_key(&self.db.read, intent).await
+    }
+
+    /// Rows, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_calls(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        calls::list(&self.db.read, filter).await
+    }
+
+    /// Ends what an earlier process of this node left open as `outcome_unknown`, and names this node.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sweep_calls(&self, node: &str) -> Result<u64, StoreError> {
+        let node = self.writer.node.get_or_init(|| node.to_owned());
+        calls::sweep(&self.db.write, node).await
+    }
+
+    /// Removes some of what is older than `retention`. True while there is more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
+        let before = Utc::now() - chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX);
+        let calls = calls::prune(&self.db.write, before).await?;
+        let events = event_log::prune(&self.db.write, ms(before)).await?;
+        Ok(calls || events)
+    }
+
+    pub(crate) fn keep_events(&self, chunk: Chunk) {
+        self.writer.keep_events(chunk);
+    }
+
+    pub(crate) async fn event_marks(&self, workspace: &WorkspaceId) -> Result<Marks, StoreError> {
+        event_log::marks(&self.db.read, workspace).await
+    }
+
+    pub(crate) async fn mark_events(&self, workspace: &WorkspaceId, marks: Marks) -> Result<(), StoreError> {
+        event_log::mark(&self.db.write, workspace, marks).await
+    }
+
+    pub(crate) async fn events_after(&self, workspace: &WorkspaceId, id: i64) -> Result<Vec<String>, StoreError> {
+        event_log::after(&self.db.read, workspace, id).await
+    }
+
+    pub(crate) async fn events_between(
+        &self,
+        workspace: &WorkspaceId,
+        span_ms: (i64, i64),
+    ) -> Result<Vec<String>, StoreError> {
+        event_log::between(&self.db.read, workspace, span_ms).await
+    }
+
+    /// Writes what is left and closes. Nothing can be written afterwards.
+    pub async fn shutdown(&self) {
+        self.writer.close();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        self.db.close().await;
+    }
+}
+
+#[expect(
+    missing_docs,
+    clippy::unused_async,
+    clippy::missing_errors_doc,
+    reason = "stubs until the store lands"
+)]
+impl Store {
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        todo!()
+    }
+    pub async fn shutdown(&self) {
+        todo!()
+    }
+    pub async fn flush(&self) {
+        todo!()
+    }
+    pub async fn sweep_calls(&self, _node: &str) -> Result<u64, StoreError> {
+        todo!()
+    }
+    pub(crate) async fn load_servers(&self) -> Result<Vec<crate::registry::Saved>, StoreError> {
+        todo!()
+    }
+    pub(crate) async fn save_server(
+        &self,
+        _: &crate::registry::Saved,
+        _: Option<u64>,
+    ) -> Result<bool, StoreError> {
+        todo!()
+    }
+    pub async fn delete_server(
+        &self,
+        _: &sessions::WorkspaceId,
+        _: &transports::ServerName,
+        _: u64,
+        _: &str,
+    ) -> Result<bool, StoreError> {
+        todo!()
+    }
+    pub(crate) async fn server_versions(
+        &self,
+        _: &sessions::WorkspaceId,
+        _: &transports::ServerName,
+    ) -> Result<Vec<crate::registry::Saved>, StoreError> {
+        todo!()
+    }
+    pub async fn begin_call(&self, _: &crate::ledger::Intent) -> Result<bool, StoreError> {
+        todo!()
+    }
+    pub async fn find_by_key(
+        &self,
+        _: &crate::ledger::Intent,
+    ) -> Result<Option<crate::ledger::Row>, StoreError> {
+        todo!()
+    }
+    pub async fn settle_call(&self, _: &crate::ledger::Settled) -> Result<bool, StoreError> {
+        todo!()
+    }
+    pub fn record_call(&self, _: crate::ledger::Intent, _: crate::ledger::Settled) {
+        todo!()
+    }
+    pub async fn get_call(
+        &self,
+        _: &sessions::WorkspaceId,
+        _: crate::CallId,
+    ) -> Result<Option<crate::ledger::Row>, StoreError> {
+        todo!()
+    }
+    pub async fn list_calls(
+        &self,
+        _: &crate::ledger::RowFilter,
+    ) -> Result<Vec<crate::ledger::Row>, StoreError> {
+        todo!()
+    }
+}

@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
+mod check;
+mod secrets;
+
+use catalog::Hints;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sessions::{Isolation, Target, WorkspaceId};
-use transports::ServerName;
+use transports::{OutboundPolicy, ServerName};
 
+pub use self::secrets::{Redactions, Secrets};
 use crate::error::PointerDetail;
+
+/// The workspace that exists from the start.
+pub const DEFAULT_WORKSPACE: &str = "default";
 
 /// A definition as in the config file and `POST /v1/servers`. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +61,28 @@ pub struct Definition {
     /// Known to the catalogue but not reached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// The owner's word on tools whose server says nothing or the wrong thing: by tool name, `*` = all others.
+    /// Only an admin may set it, since it decides which calls pass gates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hints: BTreeMap<String, HintOverride>,
+}
+
+/// What the owner says of a tool instead of its server; what is left out stays the server's word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HintOverride {
+    /// It changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// It may destroy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<bool>,
+    /// Twice is the same as once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// It reaches beyond the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_world: Option<bool>,
 }
 
 /// The transports of this version.
@@ -91,25 +121,49 @@ pub struct DefinitionError {
     pub errors: Vec<PointerDetail>,
 }
 
-/// Reads secret references.
-#[derive(Debug, Clone, Default)]
-pub struct Secrets {}
+/// Who wrote a definition: it decides what it may say (rulings.md § Servers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// The admin's own file: everything.
+    File,
+    /// An admin over the API: commands, secret references and hints, within the outbound policy.
+    Admin,
+    /// Anybody else who may add servers: URLs without references.
+    Operator,
+}
+
+/// What a definition is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// Who wrote it.
+    pub author: Author,
+    /// Reads references.
+    pub secrets: &'a Secrets,
+    /// Where it may lead.
+    pub outbound: &'a OutboundPolicy,
+}
+
+/// A definition that passed the gate.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// What `sessions` opens.
+    pub target: Target,
+    /// The values behind its references: taken out of every text the server causes.
+    pub redactions: Redactions,
+}
 
 impl Definition {
     /// Checks the whole and resolves its references into something `sessions` can open.
-    /// `from_file` is the admin's own file, which may set what others may not (rulings.md § Servers).
     ///
     /// # Errors
-    /// [`DefinitionError`] with every complaint at once.
+    /// [`DefinitionError`] with every complaint at once; pointers are into the definition.
     pub fn to_target(
         &self,
         name: &ServerName,
         version: u64,
-        secrets: &Secrets,
-        from_file: bool,
-    ) -> Result<Target, DefinitionError> {
-        let _ = (name, version, secrets, from_file);
-        todo!("broker operations")
+        gate: &Gate<'_>,
+    ) -> Result<Checked, DefinitionError> {
+        check::run(self, name, version, gate)
     }
 
     /// The workspace it belongs to.
@@ -117,6 +171,30 @@ impl Definition {
     /// # Errors
     /// [`DefinitionError`] when the name is no workspace id.
     pub fn workspace(&self) -> Result<WorkspaceId, DefinitionError> {
-        todo!("broker operations")
+        WorkspaceId::new(self.workspace.as_deref().unwrap_or(DEFAULT_WORKSPACE)).map_err(|error| {
+            DefinitionError {
+                errors: vec![PointerDetail {
+                    pointer: "/workspace".to_owned(),
+                    detail: error.to_string(),
+                }],
+            }
+        })
+    }
+
+    /// A tool's hints: the server's word, corrected by the owner's.
+    #[must_use]
+    pub fn corrected(&self, tool: &str, told: Hints) -> Hints {
+        let Some(word) = self.hints.get(tool).or_else(|| self.hints.get("*")) else {
+            return told;
+        };
+        Hints {
+            read_only: word.read_only.unwrap_or(told.read_only),
+            destructive: word.destructive.unwrap_or(told.destructive),
+            idempotent: word.idempotent.unwrap_or(told.idempotent),
+            open_world: word.open_world.unwrap_or(told.open_world),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! Who asks and under which trace: what every operation is told besides its request.
+
+use crate::principal::Principal;
+use crate::trace::Trace;
+
+/// The authenticated caller of one request, and the trace the request belongs to.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Who asks; always from the credential.
+    pub principal: Principal,
+    /// The trace of this request.
+    pub trace: Trace,
+}
+
+impl Asker {
+    /// A caller under a fresh trace.
+    #[must_use]
+    pub fn new(principal: Principal) -> Self {
+        Self {
+            principal,
+            trace: Trace::mint(),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! One call, from the wish to its one terminal state (rulings.md § Order of checks).
+
+pub(crate) mod admit;
+mod id;
+pub(crate) mod live;
+pub(crate) mod outcome;
+pub(crate) mod run;
+mod telling;
+
+pub use id::CallId;

@@ -1,0 +1,346 @@
+//! Holds a definition against its gate: every complaint at once, then the target. Reads secrets, opens nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use sessions::{Isolation, Target};
+use transports::{
+    Endpoint, HttpSpec, OutboundPolicy, ServerName, ServerSpec, StdioSpec, Timeouts, WireLimits,
+};
+use url::Url;
+
+use super::{Author, Checked, Definition, DefinitionError, Gate, Redactions, TransportKind, Value};
+use crate::error::PointerDetail;
+
+/// Longest deadline a definition may set: a day.
+const MAX_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
+/// Longest command line, environment and header list: what execve and proxies take everywhere.
+const MAX_ITEMS: usize = 256;
+
+/// Headers the transport itself owns.
+const OWN_HEADERS: [&str; 12] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "accept",
+    "content-type",
+    "mcp-session-id",
+    "mcp-protocol-version",
+    "last-event-id",
+];
+
+struct Complaints<'a> {
+    gate: &'a Gate<'a>,
+    errors: Vec<PointerDetail>,
+    secrets: Vec<SecretString>,
+}
+
+pub(super) fn run(
+    definition: &Definition,
+    name: &ServerName,
+    version: u64,
+    gate: &Gate<'_>,
+) -> Result<Checked, DefinitionError> {
+    let mut complaints = Complaints {
+        gate,
+        errors: Vec::new(),
+        secrets: Vec::new(),
+    };
+    complaints.general(definition);
+    let endpoint = match definition.transport {
+        TransportKind::Stdio => complaints.stdio(definition).map(Endpoint::Stdio),
+        TransportKind::StreamableHttp => complaints.http(definition).map(Endpoint::StreamableHttp),
+        TransportKind::Sse => complaints.http(definition).map(Endpoint::LegacySse),
+    };
+    match endpoint {
+        Some(endpoint) if complaints.errors.is_empty() => Ok(Checked {
+            target: Target {
+                spec: Arc::new(ServerSpec {
+                    name: name.clone(),
+                    endpoint,
+                    era: definition.era,
+                    timeouts: Timeouts::default(),
+                    limits: WireLimits::default(),
+                }),
+                isolation: definition.isolation,
+                version,
+            },
+            redactions: Redactions::new(complaints.secrets),
+        }),
+        _ => Err(DefinitionError {
+            errors: complaints.errors,
+        }),
+    }
+}
+
+impl Complaints<'_> {
+    fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(PointerDetail {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        });
+    }
+
+    fn general(&mut self, definition: &Definition) {
+        if let Err(error) = definition.workspace() {
+            self.errors.extend(error.errors);
+        }
+        if definition
+            .timeout_ms
+            .is_some_and(|ms| ms == 0 || ms > MAX_TIMEOUT_MS)
+        {
+            self.add("/timeout_ms", format!("must be 1 to {MAX_TIMEOUT_MS}"));
+        }
+        if !definition.hints.is_empty() && self.gate.author == Author::Operator {
+            self.add("/hints", "only an admin may correct a server's hints");
+        }
+        if definition.allow_private && self.gate.author != Author::File {
+            self.add("/allow_private", "only the admin's own file may set it");
+        }
+        for (field, length) in [
+            ("/command", definition.command.len()),
+            ("/env", definition.env.len()),
+            ("/headers", definition.headers.len()),
+        ] {
+            if length > MAX_ITEMS {
+                self.add(field, format!("holds more than {MAX_ITEMS} members"));
+            }
+        }
+    }
+
+    fn stdio(&mut self, definition: &Definition) -> Option<StdioSpec> {
+        self.unused("/url", definition.url.is_some(), "stdio");
+        self.unused("/headers", !definition.headers.is_empty(), "stdio");
+        if self.gate.author == Author::Operator {
+            self.add("/command", "only an admin may name commands");
+        }
+        match definition.command.first() {
+            None => self.add("/command", "is needed for transport stdio"),
+            Some(program) if program.trim().is_empty() => self.add("/command/0", "is empty"),
+            Some(_) => self.arguments(&definition.command),
+        }
+        let mut env = BTreeMap::new();
+        for (name, value) in &definition.env {
+            let pointer = format!("/env/{}", escape(name));
+            if let Some(why) = self.refused_variable(name) {
+                self.add(&pointer, why);
+            } else if let Some(value) = self.value(&pointer, name, value) {
+                if value.expose_secret().contains('\0') {
+                    self.add(pointer, "holds a NUL");
+                } else {
+                    env.insert(name.clone(), value);
+                }
+            }
+        }
+        Some(StdioSpec {
+            argv: definition.command.clone(),
+            env,
+            cwd: definition.cwd.as_ref().map(PathBuf::from),
+        })
+    }
+
+    /// An argv is world-readable on most systems, so it must hold no secret.
+    fn arguments(&mut self, command: &[String]) {
+        for (index, argument) in command.iter().enumerate() {
+            let pointer = format!("/command/{index}");
+            if argument.contains('\0') {
+                self.add(&pointer, "holds a NUL");
+            }
+            let Some(flag) = argument.strip_prefix("--") else {
+                continue;
+            };
+            let (flag, inline) = match flag.split_once('=') {
+                Some((flag, value)) => (flag, Some(value)),
+                None => (flag, None),
+            };
+            let follows = command.get(index + 1).filter(|next| !next.starts_with('-'));
+            if looks_secret(flag) && (inline.is_some_and(|v| !v.is_empty()) || follows.is_some()) {
+                self.add(
+                    pointer,
+                    "a secret must not stand in a command; pass it by env",
+                );
+            }
+        }
+    }
+
+    fn http(&mut self, definition: &Definition) -> Option<HttpSpec> {
+        self.unused("/command", !definition.command.is_empty(), "HTTP");
+        self.unused("/env", !definition.env.is_empty(), "HTTP");
+        self.unused("/cwd", definition.cwd.is_some(), "HTTP");
+        if definition.isolation == Isolation::Shared
+            && self.gate.author == Author::Operator
+            && !definition.headers.is_empty()
+        {
+            self.add(
+                "/isolation",
+                "only an admin may share a session that holds headers",
+            );
+        }
+        let mut headers = Vec::new();
+        for (name, value) in &definition.headers {
+            let pointer = format!("/headers/{}", escape(name));
+            if let Some(header) = self.header(&pointer, name, value) {
+                headers.push(header);
+            }
+        }
+        let url = self.url(definition.url.as_deref())?;
+        let outbound = OutboundPolicy {
+            allow_private: definition.allow_private || self.gate.outbound.allow_private,
+            ..self.gate.outbound.clone()
+        };
+        Some(HttpSpec {
+            url,
+            headers,
+            outbound,
+        })
+    }
+
+    fn url(&mut self, text: Option<&str>) -> Option<Url> {
+        let Some(text) = text else {
+            self.add("/url", "is needed for an HTTP transport");
+            return None;
+        };
+        let Ok(url) = Url::parse(text) else {
+            self.add("/url", "is no URL");
+            return None;
+        };
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            self.add("/url", "must be http:// or https:// with a host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            self.add(
+                "/url",
+                "must hold no user or password; use headers with a secret",
+            );
+        }
+        if url.query_pairs().any(|(key, _)| looks_secret(&key)) {
+            self.add(
+                "/url",
+                "must hold no secret in its query; use headers with a secret",
+            );
+        }
+        Some(url)
+    }
+
+    fn header(
+        &mut self,
+        pointer: &str,
+        name: &str,
+        value: &Value,
+    ) -> Option<(HeaderName, SecretString)> {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            self.add(pointer, "is no header name");
+            return None;
+        };
+        if OWN_HEADERS.contains(&header.as_str()) || header.as_str().starts_with("proxy-") {
+            self.add(pointer, "belongs to the transport and cannot be set");
+            return None;
+        }
+        let value = self.value(pointer, name, value)?;
+        if HeaderValue::from_str(value.expose_secret()).is_err() {
+            self.add(pointer, "holds characters a header cannot carry");
+            return None;
+        }
+        Some((header, value))
+    }
+
+    fn value(&mut self, pointer: &str, name: &str, value: &Value) -> Option<SecretString> {
+        match value {
+            Value::Plain(text) if looks_secret(name) && !text.is_empty() => {
+                self.add(
+                    pointer,
+                    "looks like a secret; write {secret: \"env:NAME\"} or {secret: \"file:/path\"}",
+                );
+                None
+            }
+            Value::Plain(text) => Some(SecretString::from(text.as_str())),
+            Value::Secret { .. } if self.gate.author == Author::Operator => {
+                self.add(pointer, "only an admin may refer to secrets of the bridge");
+                None
+            }
+            Value::Secret { secret, prefix } => match self.gate.secrets.read(secret) {
+                Ok(found) => {
+                    self.secrets.push(found.clone());
+                    let prefix = prefix.as_deref().unwrap_or_default();
+                    Some(SecretString::from(format!(
+                        "{prefix}{}",
+                        found.expose_secret()
+                    )))
+                }
+                Err(why) => {
+                    self.add(format!("{pointer}/secret"), why);
+                    None
+                }
+            },
+        }
+    }
+
+    fn unused(&mut self, pointer: &str, present: bool, transport: &str) {
+        if present {
+            self.add(pointer, format!("has no meaning for transport {transport}"));
+        }
+    }
+
+    fn refused_variable(&self, name: &str) -> Option<&'static str> {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Some("is no environment name");
+        }
+        (self.gate.author != Author::File && is_loader_variable(name)).then_some(
+            "this variable can change what program runs; only the admin's file may set it",
+        )
+    }
+}
+
+/// Variables by which whoever sets them decides what code runs or where traffic goes.
+fn is_loader_variable(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let prefixes = ["LD_", "DYLD_", "PERL5"];
+    let names = ["PATH", "NODE_OPTIONS", "RUBYOPT", "BASH_ENV", "ENV", "IFS"];
+    prefixes.iter().any(|prefix| upper.starts_with(prefix))
+        || names.contains(&upper.as_str())
+        || upper.ends_with("_PROXY")
+        || (upper.starts_with("PYTHON") && upper != "PYTHONUNBUFFERED")
+}
+
+/// Whether a field's name says that its value is a secret. By whole words, so that `MAX_TOKENS` or
+/// `TOKENIZERS_PARALLELISM` are none.
+fn looks_secret(name: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "pwd",
+        "apikey",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "bearer",
+        "pat",
+    ];
+    const PAIRS: [(&str, &str); 4] = [
+        ("api", "key"),
+        ("access", "key"),
+        ("private", "key"),
+        ("auth", "key"),
+    ];
+    let lower = name.to_ascii_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    words.iter().any(|word| WORDS.contains(word))
+        || words
+            .windows(2)
+            .any(|pair| PAIRS.contains(&(pair[0], pair[1])))
+}
+
+/// A member name inside a JSON pointer.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}

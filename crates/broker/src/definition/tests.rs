@@ -1,0 +1,178 @@
+use super::*;
+
+fn parse(json: &str) -> Definition {
+    serde_json::from_str(json).unwrap()
+}
+
+fn check(json: &str, author: Author) -> Result<Checked, Vec<String>> {
+    let gate = Gate {
+        author,
+        secrets: &Secrets::default(),
+        outbound: &OutboundPolicy::default(),
+    };
+    parse(json)
+        .to_target(&ServerName::new("s").unwrap(), 1, &gate)
+        .map_err(|error| error.errors.into_iter().map(|e| e.pointer).collect())
+}
+
+#[test]
+fn every_complaint_comes_at_once() {
+    let pointers = check(
+        r#"{"transport":"streamable_http","url":"ftp://x","command":["a"],"timeout_ms":0,
+            "headers":{"Host":"x","X-Line":"a\r\nb","bad name":"x"},"allow_private":true}"#,
+        Author::Admin,
+    )
+    .unwrap_err();
+    for wanted in [
+        "/url",
+        "/command",
+        "/timeout_ms",
+        "/headers/Host",
+        "/headers/X-Line",
+        "/headers/bad name",
+        "/allow_private",
+    ] {
+        assert!(
+            pointers.contains(&wanted.to_owned()),
+            "{wanted} in {pointers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_literal_in_a_secret_field_is_refused_and_a_reference_is_resolved() {
+    let bad = check(
+        r#"{"transport":"sse","url":"https://x/sse","headers":{"Authorization":"Bearer abc"}}"#,
+        Author::File,
+    );
+    assert_eq!(bad.unwrap_err(), ["/headers/Authorization"]);
+    let path = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let good = check(
+        r#"{"transport":"stdio","command":["x"],"env":{"API_KEY":{"secret":"env:CARGO_MANIFEST_DIR","prefix":"p-"},"MAX_TOKENS":"5"}}"#,
+        Author::Admin,
+    )
+    .unwrap();
+    let transports::Endpoint::Stdio(spec) = &good.target.spec.endpoint else {
+        panic!("stdio");
+    };
+    assert_eq!(
+        secrecy::ExposeSecret::expose_secret(&spec.env["API_KEY"]),
+        format!("p-{path}")
+    );
+    assert_eq!(
+        good.redactions.clean(&format!("at {path}!")),
+        "at [redacted]!"
+    );
+    assert!(!format!("{good:?}").contains(&path));
+}
+
+#[test]
+fn store_and_vault_references_say_that_they_are_not_available() {
+    for scheme in ["store:x", "vault:a#b"] {
+        let json = format!(
+            r#"{{"transport":"stdio","command":["x"],"env":{{"TOKEN":{{"secret":"{scheme}"}}}}}}"#
+        );
+        assert_eq!(
+            check(&json, Author::File).unwrap_err(),
+            ["/env/TOKEN/secret"]
+        );
+    }
+}
+
+#[test]
+fn loader_variables_come_only_from_the_file() {
+    for name in [
+        "LD_PRELOAD",
+        "PATH",
+        "PYTHONPATH",
+        "https_proxy",
+        "NODE_OPTIONS",
+        "BASH_ENV",
+    ] {
+        let json = format!(r#"{{"transport":"stdio","command":["x"],"env":{{"{name}":"v"}}}}"#);
+        assert_eq!(
+            check(&json, Author::Admin).unwrap_err(),
+            [format!("/env/{name}")]
+        );
+        assert!(check(&json, Author::File).is_ok(), "{name}");
+    }
+    let fine = r#"{"transport":"stdio","command":["x"],"env":{"PYTHONUNBUFFERED":"1"}}"#;
+    assert!(check(fine, Author::Admin).is_ok());
+}
+
+#[test]
+fn an_operator_names_no_command_and_reads_no_secret_of_the_bridge() {
+    assert_eq!(
+        check(
+            r#"{"transport":"stdio","command":["sh"]}"#,
+            Author::Operator
+        )
+        .unwrap_err(),
+        ["/command"]
+    );
+    let steal = r#"{"transport":"sse","url":"https://x/","headers":{"X-A":{"secret":"env:HOME"}},"hints":{"*":{"read_only":true}}}"#;
+    assert_eq!(
+        check(steal, Author::Operator).unwrap_err(),
+        ["/hints", "/headers/X-A"]
+    );
+    assert!(
+        check(
+            r#"{"transport":"sse","url":"https://x/sse"}"#,
+            Author::Operator
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn secrets_stand_neither_in_a_command_nor_in_a_url() {
+    assert_eq!(
+        check(
+            r#"{"transport":"stdio","command":["x","--api-key","abc"]}"#,
+            Author::File
+        )
+        .unwrap_err(),
+        ["/command/1"]
+    );
+    assert_eq!(
+        check(
+            r#"{"transport":"stdio","command":["x","--token=abc"]}"#,
+            Author::File
+        )
+        .unwrap_err(),
+        ["/command/1"]
+    );
+    assert!(
+        check(
+            r#"{"transport":"stdio","command":["x","--tokens","5"]}"#,
+            Author::File
+        )
+        .is_ok()
+    );
+    assert_eq!(
+        check(
+            r#"{"transport":"sse","url":"https://u:p@x/"}"#,
+            Author::File
+        )
+        .unwrap_err(),
+        ["/url"]
+    );
+    assert_eq!(
+        check(
+            r#"{"transport":"sse","url":"https://x/?api_key=1"}"#,
+            Author::File
+        )
+        .unwrap_err(),
+        ["/url"]
+    );
+}
+
+#[test]
+fn the_owner_corrects_hints_by_name_and_by_star() {
+    let definition = parse(
+        r#"{"transport":"stdio","command":["x"],"hints":{"*":{"read_only":true},"rm":{"read_only":false,"destructive":true}}}"#,
+    );
+    assert!(definition.corrected("ls", Hints::default()).read_only);
+    assert!(!definition.corrected("rm", Hints::default()).read_only);
+    assert!(definition.corrected("ls", Hints::default()).destructive);
+}

@@ -1,0 +1,51 @@
+//! Bounds and defaults of the broker, each with its reason.
+
+use std::time::Duration;
+
+/// Bounds of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Deadline when neither caller nor server names one.
+    pub default_timeout: Duration,
+    /// Longest deadline a caller may ask for.
+    pub max_timeout: Duration,
+    /// Largest result kept and answered, in bytes.
+    pub result_bytes: usize,
+    /// Calls of one user in flight.
+    pub in_flight_per_user: usize,
+    /// Calls in flight in all.
+    pub in_flight: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            default_timeout: Duration::from_secs(60),
+            max_timeout: Duration::from_secs(24 * 3600),
+            result_bytes: 16 * 1024 * 1024,
+            in_flight_per_user: 64,
+            in_flight: 4096,
+        }
+    }
+}
+
+/// Freshness of catalogues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogLimits {
+    /// A listing older than this is refreshed behind the next answer (`catalog_max_age_s`).
+    pub max_age: Duration,
+    /// A first listing is waited for this long in all; then slow servers show as `opening`.
+    pub first_wait: Duration,
+    /// Longest one server's listing may take.
+    pub fetch_timeout: Duration,
+}
+
+impl Default for CatalogLimits {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(300),
+            first_wait: Duration::from_secs(10),
+            fetch_timeout: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The two databases behind one SQL text. Opens and migrates; knows no table.
+
+use std::time::Duration;
+
+use sqlx::any::{AnyPool, AnyPoolOptions, install_default_drivers};
+use sqlx::{Executor as _, Row as _};
+
+use super::StoreError;
+
+/// Readers of a SQLite file beside the one writer.
+const SQLITE_READERS: u32 = 4;
+/// Connections to PostgreSQL.
+const POSTGRES_CONNECTIONS: u32 = 8;
+/// How long a caller waits for a connection: the contract wants `store_unavailable` within two seconds.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// What every SQLite connection is told. NORMAL in WAL mode: a commit survives the process being killed;
+/// a power cut may undo the last ones (docs/decisions/0003-sqlite-durability.md).
+const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 1500; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;";
+
+/// An open database.
+#[derive(Debug, Clone)]
+pub(crate) struct Db {
+    /// Reads.
+    pub(crate) read: AnyPool,
+    /// Writes; for SQLite the only writer of this process.
+    pub(crate) write: AnyPool,
+}
+
+impl Db {
+    /// Opens `sqlite://PATH` or `postgres://…` and brings the schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+        install_default_drivers();
+        let db = if let Some(path) = url.strip_prefix("sqlite://") {
+            Self::sqlite(path).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(PATIENCE);
+            let pool = pool.connect(url).await?;
+            Self { read: pool.clone(), write: pool }
+        } else {
+            return Err(StoreError::Url);
+        };
+        sqlx::migrate!().run(&db.write).await.map_err(StoreError::Migrate)?;
+        Ok(db)
+    }
+
+    async fn sqlite(path: &str) -> Result<Self, StoreError> {
+        let pool = |connections| {
+            AnyPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).after_connect(
+                |connection, _| Box::pin(async move { connection.execute(SQLITE_PRAGMAS).await.map(|_| ()) }),
+            )
+        };
+        let write = pool(1).connect(&format!("sqlite://{path}?mode=rwc")).await?;
+        let mode: String = sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&write).await?.try_get(0)?;
+        if mode != "wal" {
+            tracing::warn!(journal_mode = mode, "the store's file system allows no write-ahead log; it will be slower");
+        }
+        let read = pool(SQLITE_READERS).connect_lazy(&format!("sqlite://{path}?mode=ro"))?;
+        Ok(Self { read, write })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}

@@ -1,0 +1,324 @@
+//! MCP over one pair of byte streams, a message a line: stdio, and anything in its shape.
+//!
+//! One task writes, one reads; calls meet them through [`Pending`]. Knows nothing of processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::Inbound;
+use crate::error::{CloseReason, Executed, RequestError};
+use crate::frame::{Frame, Framer, find_id};
+use crate::pending::Pending;
+use crate::spec::WireLimits;
+use crate::wire::{self, Incoming, ServerRequest};
+
+/// Lines waiting to be written. A server that does not read blocks its callers here, each until its deadline.
+const WRITE_QUEUE: usize = 256;
+/// Bytes gathered into one write when many calls are waiting.
+const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// Bytes asked for in one read.
+const READ_CHUNK_BYTES: usize = 16 * 1024;
+
+/// One pair of streams.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) pending: Arc<Pending>,
+    lines: mpsc::Sender<String>,
+    ended: watch::Receiver<Option<CloseReason>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Takes a request out of the table, and tells the server, unless it was answered.
+struct Leaver<'a> {
+    pipe: &'a Pipe,
+    id: u64,
+    reason: &'static str,
+}
+
+impl Drop for Leaver<'_> {
+    fn drop(&mut self) {
+        if self.pipe.pending.leave(self.id) {
+            // A full queue means the server reads nothing; a cancellation would not be read either.
+            let _ = self
+                .pipe
+                .lines
+                .try_send(wire::encode_cancelled(self.id, self.reason));
+        }
+    }
+}
+
+impl Pipe {
+    /// Starts the two tasks.
+    pub(crate) fn start(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        limits: WireLimits,
+        inbound: mpsc::Sender<Inbound>,
+    ) -> Self {
+        let pending = Arc::new(Pending::new(limits.in_flight));
+        let (lines, queue) = mpsc::channel(WRITE_QUEUE);
+        let (end, ended) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(write_lines(writer, queue, stop.clone()));
+        let reading = Reading {
+            pending: Arc::clone(&pending),
+            inbound,
+            lines: lines.downgrade(),
+            limit: limits.frame_bytes,
+        };
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            let reason = tokio::select! {
+                reason = reading.run(reader) => reason,
+                () = stopped.cancelled() => CloseReason::Asked,
+            };
+            end.send_replace(Some(reason));
+        });
+        tasks.close();
+        Self {
+            pending,
+            lines,
+            ended,
+            stop,
+            tasks,
+        }
+    }
+
+    /// Sends a request line and waits for its answer.
+    pub(crate) async fn exchange(
+        &self,
+        id: u64,
+        line: String,
+        progress: Option<mpsc::Sender<wire::Notification>>,
+        timeout: Duration,
+    ) -> Result<Box<RawValue>, RequestError> {
+        let Some(answer) = self.pending.enter(id, progress)? else {
+            return Err(RequestError::Closed {
+                executed: Executed::No,
+            });
+        };
+        let mut leaver = Leaver {
+            pipe: self,
+            id,
+            reason: "the caller gave up",
+        };
+        let exchanged = tokio::time::timeout(timeout, async {
+            if self.lines.send(line).await.is_err() {
+                return Err(RequestError::Closed {
+                    executed: Executed::No,
+                });
+            }
+            answer.await.unwrap_or(Err(RequestError::Closed {
+                executed: Executed::Unknown,
+            }))
+        });
+        match exchanged.await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                leaver.reason = "the deadline passed";
+                Err(RequestError::Timeout { after: timeout })
+            }
+        }
+    }
+
+    /// Sends a line nobody answers.
+    pub(crate) async fn send(&self, line: String, timeout: Duration) -> Result<(), RequestError> {
+        match tokio::time::timeout(timeout, self.lines.send(line)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(RequestError::Closed {
+                executed: Executed::No,
+            }),
+            Err(_) => Err(RequestError::Timeout { after: timeout }),
+        }
+    }
+
+    /// Resolves when the reading end is over.
+    pub(crate) async fn ended(&self) -> CloseReason {
+        let mut ended = self.ended.clone();
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        reason.unwrap_or(CloseReason::Asked)
+    }
+
+    /// Whether the reading end is over.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    /// Closes the writing end; the peer sees the end of its input once what is queued was written.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for both tasks.
+    pub(crate) async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn write_lines(
+    mut writer: impl AsyncWrite + Send + Unpin,
+    mut queue: mpsc::Receiver<String>,
+    stop: CancellationToken,
+) {
+    let mut batch = Vec::with_capacity(1024);
+    loop {
+        let first = tokio::select! {
+            biased;
+            line = queue.recv() => line,
+            () = stop.cancelled() => None,
+        };
+        let Some(first) = first else { break };
+        batch.clear();
+        push_line(&mut batch, &first);
+        while batch.len() < WRITE_BATCH_BYTES
+            && let Ok(line) = queue.try_recv()
+        {
+            push_line(&mut batch, &line);
+        }
+        let written = tokio::select! {
+            written = async { writer.write_all(&batch).await?; writer.flush().await } => written,
+            () = stop.cancelled() => break,
+        };
+        if written.is_err() {
+            break;
+        }
+        if batch.capacity() > WRITE_BATCH_BYTES {
+            batch = Vec::with_capacity(1024);
+        }
+    }
+    // The peer's end of input. An error means it is gone already.
+    let _ = writer.shutdown().await;
+}
+
+fn push_line(batch: &mut Vec<u8>, line: &str) {
+    batch.extend_from_slice(line.as_bytes());
+    batch.push(b'\n');
+}
+
+struct Reading {
+    pending: Arc<Pending>,
+    inbound: mpsc::Sender<Inbound>,
+    lines: mpsc::WeakSender<String>,
+    limit: usize,
+}
+
+impl Reading {
+    async fn run(&self, mut reader: impl AsyncRead + Unpin) -> CloseReason {
+        let mut framer = Framer::new(self.limit);
+        loop {
+            let buffer: &mut BytesMut = framer.buffer();
+            buffer.reserve(READ_CHUNK_BYTES);
+            match reader.read_buf(buffer).await {
+                Ok(0) if framer.rest() > 0 => {
+                    return CloseReason::Lost("the stream ended inside a message".to_owned());
+                }
+                Ok(0) => return CloseReason::Lost("the stream ended".to_owned()),
+                Ok(_) => {}
+                Err(error) => {
+                    return CloseReason::Lost(format!("reading failed: {}", error.kind()));
+                }
+            }
+            while let Some(frame) = framer.next_frame() {
+                self.take(frame);
+            }
+        }
+    }
+
+    fn take(&self, frame: Frame) {
+        match frame {
+            Frame::Line(line) => match wire::parse(&line) {
+                Ok(message) => self.deliver(message),
+                Err(_) => self.garbage(&line),
+            },
+            Frame::TooLong { head } => self.too_long(find_id(&head, false), true),
+            Frame::TooLongEnded { tail } => self.too_long(find_id(&tail, true), false),
+        }
+    }
+
+    fn deliver(&self, message: Incoming) {
+        match message {
+            Incoming::Response(response) => self.pending.answer(response),
+            Incoming::Notification(notification) => {
+                let rest = if notification.method == "notifications/progress" {
+                    self.pending.progress(notification)
+                } else {
+                    Some(notification)
+                };
+                if let Some(notification) = rest
+                    && self
+                        .inbound
+                        .try_send(Inbound::Notification(notification))
+                        .is_err()
+                {
+                    self.pending.count_dropped();
+                }
+            }
+            Incoming::Request(request) => self.ask(request),
+            Incoming::Batch(messages) => messages
+                .into_iter()
+                .for_each(|message| self.deliver(message)),
+        }
+    }
+
+    /// A request of the server. With nobody to take it, it is refused at once: never a hang.
+    fn ask(&self, request: ServerRequest) {
+        let id = request.id.clone();
+        if self.inbound.try_send(Inbound::Request(request)).is_err() {
+            self.pending.count_dropped();
+            let refusal =
+                wire::encode_answer(&id, &Err((-32603, "the client is too busy".to_owned())));
+            if let Some(lines) = self.lines.upgrade() {
+                let _ = lines.try_send(refusal);
+            }
+        }
+    }
+
+    /// A line that is no message. One that begins like the answer to a call was that answer, broken:
+    /// its call fails now instead of at its deadline.
+    fn garbage(&self, line: &[u8]) {
+        self.pending.count_garbage();
+        let broken = line.starts_with(b"{") && memchr::memmem::find(line, b"\"jsonrpc\"").is_some();
+        if let Some(id) = find_id(line, false).filter(|_| broken) {
+            self.pending.fail(
+                id,
+                RequestError::Protocol {
+                    detail: "the answer is no valid JSON".to_owned(),
+                },
+            );
+        }
+    }
+
+    fn too_long(&self, id: Option<u64>, first_sight: bool) {
+        let error = || RequestError::TooLarge {
+            limit_bytes: self.limit,
+        };
+        if first_sight {
+            self.pending.count_garbage();
+        }
+        if let Some(id) = id {
+            self.pending.fail(id, error());
+        } else if let [only] = self.pending.ids()[..] {
+            // Nobody else is waiting, so it was this call's answer.
+            self.pending.fail(only, error());
+        }
+    }
+}
