@@ -49,7 +49,9 @@ pub enum OverBounds {
     #[error("the schema refers to `{0}` from itself without end")]
     Endless(String),
     /// Over [`MAX_REGEX_BYTES`] or [`MAX_REGEXES`].
-    #[error("the schema has a regular expression longer than {MAX_REGEX_BYTES} bytes, or more than {MAX_REGEXES}")]
+    #[error(
+        "the schema has a regular expression longer than {MAX_REGEX_BYTES} bytes, or more than {MAX_REGEXES}"
+    )]
     Regex,
 }
 
@@ -76,7 +78,6 @@ pub(crate) fn check_parsed(schema: &Json) -> Result<(), OverBounds> {
         active: Vec::new(),
         known: HashMap::new(),
         regexes: 0,
-
     };
     walk.subschemas(schema, 1, 0)?;
     walk.unused_definitions(schema)
@@ -89,7 +90,6 @@ struct Walk<'a> {
     /// Subschemas and height of a reference's target, once followed.
     known: HashMap<*const Json, (u64, usize)>,
     regexes: usize,
-
 }
 
 /// Subschemas of a node and how deep it nests below itself.
@@ -97,7 +97,12 @@ type Size = (u64, usize);
 
 impl<'a> Walk<'a> {
     /// `depth` counts schema nesting, `into` how far into the value the node looks.
-    fn subschemas(&mut self, node: &'a Json, depth: usize, into: usize) -> Result<Size, OverBounds> {
+    fn subschemas(
+        &mut self,
+        node: &'a Json,
+        depth: usize,
+        into: usize,
+    ) -> Result<Size, OverBounds> {
         if depth > MAX_SCHEMA_DEPTH {
             return Err(OverBounds::Depth);
         }
@@ -160,7 +165,6 @@ impl<'a> Walk<'a> {
 
     /// Definitions nobody refers to are compiled all the same: each is checked on its own.
     fn unused_definitions(&mut self, root: &'a Json) -> Result<(), OverBounds> {
-
         for key in ["$defs", "definitions"] {
             for (_, node) in root.get(key).map(Json::members).unwrap_or_default() {
                 if !self.known.contains_key(&std::ptr::from_ref(node)) {
@@ -188,7 +192,15 @@ fn add(total: &mut Size, part: Size) -> Result<(), OverBounds> {
 fn goes_into_the_value(key: &str) -> bool {
     !matches!(
         key,
-        "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else" | "dependentSchemas" | "dependencies"
+        "allOf"
+            | "anyOf"
+            | "oneOf"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "dependentSchemas"
+            | "dependencies"
     )
 }
 
@@ -203,8 +215,17 @@ fn children<'a>(key: &str, value: &'a Json) -> Vec<&'a Json> {
             items.iter().collect()
         }
         (
-            "items" | "additionalItems" | "additionalProperties" | "contains" | "propertyNames"
-            | "not" | "if" | "then" | "else" | "unevaluatedItems" | "unevaluatedProperties"
+            "items"
+            | "additionalItems"
+            | "additionalProperties"
+            | "contains"
+            | "propertyNames"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "unevaluatedItems"
+            | "unevaluatedProperties"
             | "contentSchema",
             Json::Object(_),
         ) => vec![value],
@@ -223,10 +244,18 @@ mod tests {
     #[test]
     fn a_chain_of_doubling_definitions_is_refused_at_once() {
         let defs: Vec<String> = (0..28)
-            .map(|n| format!(r##""d{n}":{{"allOf":[{{"$ref":"#/$defs/d{m}"}},{{"$ref":"#/$defs/d{m}"}}]}}"##, m = n + 1))
+            .map(|n| {
+                format!(
+                    r##""d{n}":{{"allOf":[{{"$ref":"#/$defs/d{m}"}},{{"$ref":"#/$defs/d{m}"}}]}}"##,
+                    m = n + 1
+                )
+            })
             .chain([r#""d28":{"type":"object"}"#.to_owned()])
             .collect();
-        let bomb = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{}}}}}"##, defs.join(","));
+        let bomb = format!(
+            r##"{{"$ref":"#/$defs/d0","$defs":{{{}}}}}"##,
+            defs.join(",")
+        );
         assert!(bomb.len() < 3_000);
         assert_eq!(verdict(&bomb), Err(OverBounds::Expansion));
     }
@@ -239,7 +268,10 @@ mod tests {
             .map(|n| format!(r##""d{n}":{{"items":{{"$ref":"#/$defs/d{}"}}}}"##, n + 1))
             .chain([r#""d500":{}"#.to_owned()])
             .collect();
-        let chain = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{}}}}}"##, defs.join(","));
+        let chain = format!(
+            r##"{{"$ref":"#/$defs/d0","$defs":{{{}}}}}"##,
+            defs.join(",")
+        );
         assert_eq!(verdict(&chain), Err(OverBounds::Depth));
         let parser = format!("{}1{}", r#"{"not":"#.repeat(5_000), "}".repeat(5_000));
         assert!(matches!(verdict(&parser), Err(OverBounds::Unreadable(_))));
@@ -247,9 +279,17 @@ mod tests {
 
     #[test]
     fn remote_and_dangling_references_are_refused_and_nothing_is_fetched() {
-        for reference in ["http://127.0.0.1:9/schema.json", "file:///etc/passwd", "other.json", "#/$defs/gone"] {
+        for reference in [
+            "http://127.0.0.1:9/schema.json",
+            "file:///etc/passwd",
+            "other.json",
+            "#/$defs/gone",
+        ] {
             let schema = format!(r#"{{"properties":{{"a":{{"$ref":"{reference}"}}}}}}"#);
-            assert_eq!(verdict(&schema), Err(OverBounds::Reference(reference.to_owned())));
+            assert_eq!(
+                verdict(&schema),
+                Err(OverBounds::Reference(reference.to_owned()))
+            );
         }
     }
 
@@ -272,6 +312,9 @@ mod tests {
         assert_eq!(verdict(&long), Err(OverBounds::Regex));
         assert_eq!(verdict(r#"{"pattern":"^[a-z]+$"}"#), Ok(()));
         assert!(matches!(verdict("3"), Err(OverBounds::Unreadable(_))));
-        assert!(matches!(verdict(r#"{"a":1,"a":2}"#), Err(OverBounds::Unreadable(_))));
+        assert!(matches!(
+            verdict(r#"{"a":1,"a":2}"#),
+            Err(OverBounds::Unreadable(_))
+        ));
     }
 }

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn emoji_and_other_scripts_stay_whole() {
-        for raw in ["👨‍💻 code", "❤️", "使用必应搜索", "naïve Ünïcode", "שלום"] {
+        for raw in ["👨‍💻 code", "❤️", "使用必应搜索", "naïve Ünïcode", "שלום"]
+        {
             assert_eq!(text(raw, Layout::Line), raw);
             assert!(!holds_hidden(raw), "{raw}");
         }

@@ -55,9 +55,7 @@ pub(crate) fn of_unreadable(raw: &str) -> Hash {
 }
 
 /// Over a (kind, ref, hash) list that is already sorted.
-pub(crate) fn of_catalogue<'a>(
-    entries: impl Iterator<Item = (Kind, &'a Ref, &'a Hash)>,
-) -> Hash {
+pub(crate) fn of_catalogue<'a>(entries: impl Iterator<Item = (Kind, &'a Ref, &'a Hash)>) -> Hash {
     let mut digest = Sha256::new();
     for (kind, reference, hash) in entries {
         digest.update([kind as u8]);
@@ -92,7 +90,11 @@ mod tests {
 
     #[test]
     fn numbers_are_canonical_doubles() {
-        let of = |number: &str| hash(&format!(r#"{{"name":"n","inputSchema":{{"maximum":{number}}}}}"#));
+        let of = |number: &str| {
+            hash(&format!(
+                r#"{{"name":"n","inputSchema":{{"maximum":{number}}}}}"#
+            ))
+        };
         assert_eq!(of("1.0"), of("1"));
         assert_eq!(of("1e2"), of("100"));
         assert_eq!(of("9007199254740993"), of("9007199254740992"));
@@ -102,7 +104,8 @@ mod tests {
 
     #[test]
     fn order_white_space_and_members_that_do_not_count_change_nothing() {
-        let plain = hash(r#"{"name":"a","inputSchema":{"type":"object","properties":{"x":{},"y":{}}}}"#);
+        let plain =
+            hash(r#"{"name":"a","inputSchema":{"type":"object","properties":{"x":{},"y":{}}}}"#);
         let other = hash(
             "{ \"_meta\": {\"v\": 1}, \"inputSchema\": {\"properties\": {\"y\":{}, \"x\":{}},\n \"type\":\"object\"}, \"name\":\"\\u0061\" }",
         );
@@ -112,8 +115,18 @@ mod tests {
     #[test]
     fn every_member_that_counts_changes_the_hash() {
         let base = hash(r#"{"name":"a"}"#);
-        for member in ["title", "description", "inputSchema", "outputSchema", "annotations"] {
-            assert_ne!(base, hash(&format!(r#"{{"name":"a","{member}":{{}}}}"#)), "{member}");
+        for member in [
+            "title",
+            "description",
+            "inputSchema",
+            "outputSchema",
+            "annotations",
+        ] {
+            assert_ne!(
+                base,
+                hash(&format!(r#"{{"name":"a","{member}":{{}}}}"#)),
+                "{member}"
+            );
         }
         assert_ne!(base, hash(r#"{"name":"b"}"#));
     }

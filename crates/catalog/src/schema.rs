@@ -23,7 +23,11 @@ impl<'a> Document<'a> {
             Some(local) => local,
             None if !own.is_empty() => {
                 let rest = reference.strip_prefix(own)?;
-                if rest.is_empty() { rest } else { rest.strip_prefix('#')? }
+                if rest.is_empty() {
+                    rest
+                } else {
+                    rest.strip_prefix('#')?
+                }
             }
             None => return None,
         };
@@ -70,7 +74,9 @@ fn percent_decoded(step: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(step.len());
     let mut rest = step.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let hex = tail
+            .get(..2)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
         match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             Some(byte) if first == b'%' => {
                 bytes.push(byte);
@@ -100,7 +106,11 @@ pub(crate) fn reference_name(reference: &str) -> String {
         .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
         .take(40)
         .collect();
-    if name.is_empty() { "self".to_owned() } else { name }
+    if name.is_empty() {
+        "self".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Keywords that say nothing about validity.
@@ -186,7 +196,13 @@ mod tests {
             Some(r#"{"const":3}"#)
         );
         assert_eq!(document.resolve("#"), Some(&root));
-        for absent in ["http://127.0.0.1:1/x.json", "other.json#/a", "#/nowhere", "#gone", "x"] {
+        for absent in [
+            "http://127.0.0.1:1/x.json",
+            "other.json#/a",
+            "#/nowhere",
+            "#gone",
+            "x",
+        ] {
             assert_eq!(document.resolve(absent), None, "{absent}");
         }
     }

@@ -73,7 +73,10 @@ mod tests {
         for (description, summary) in [
             ("", ""),
             ("Adds numbers. Returns the sum.", "Adds numbers."),
-            ("Reads v1.2 files e.g. logs. More", "Reads v1.2 files e.g. logs."),
+            (
+                "Reads v1.2 files e.g. logs. More",
+                "Reads v1.2 files e.g. logs.",
+            ),
             ("Reads a\nfile\n\nArgs:\n path", "Reads a file"),
             ("使用必应搜索。并返回", "使用必应搜索。"),
             ("Why? Because.", "Why?"),
