@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sessions::{UserId, WorkspaceId};
 
+pub(crate) use hub::Viewer;
 pub use hub::{EventHub, EventQuery};
 pub use subscription::Subscription;
 

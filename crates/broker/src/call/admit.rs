@@ -93,6 +93,7 @@ async fn check(
         }
     }
     let permit = inner.gate.enter(&asker.principal.user)?;
+    inner.check_backlog()?;
     if intent.is_durable() {
         if let Begun::Held(row) = inner.ledger.begin(&intent).await? {
             drop(permit);
@@ -355,6 +356,19 @@ impl Inner {
                 Err(fault)
             }
         }
+    }
+
+    /// While the store is away finished rows gather; past the bound nothing more is accepted.
+    pub(crate) fn check_backlog(&self) -> Result<(), BrokerError> {
+        if !self.store.is_backlogged() {
+            return Ok(());
+        }
+        let mut fault = Fault::new(
+            ErrorCode::StoreUnavailable,
+            "too many rows wait for the store",
+        );
+        fault.retry_after = Some(Duration::from_secs(2));
+        Err(fault)
     }
 
     /// Refused calls are audited too, without holding anybody up.

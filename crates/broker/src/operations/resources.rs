@@ -297,6 +297,7 @@ impl Inner {
         }
         let who = &asker.principal;
         let permit = self.gate.enter(&who.user)?;
+        self.check_backlog()?;
         let live = Live::new(Intent {
             id: CallId::mint(),
             workspace: who.workspace.clone(),

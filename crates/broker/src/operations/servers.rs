@@ -112,7 +112,15 @@ impl Broker {
         servers: BTreeMap<ServerName, Definition>,
     ) -> Result<Applied, BrokerError> {
         let inner = &self.inner;
+        let workspaces: BTreeSet<WorkspaceId> = servers
+            .values()
+            .filter_map(|one| one.workspace().ok())
+            .collect();
         let (applied, gone) = inner.registry.replace_file(servers)?;
+        for workspace in &workspaces {
+            inner.store.add_workspace(workspace).await?;
+            inner.events.add_workspace(workspace).await?;
+        }
         for server in gone {
             inner.let_go(&server.workspace, &server.name).await;
         }
@@ -184,8 +192,15 @@ impl Broker {
         if !inner.store.save_server(&saved, base).await? {
             return Err(another_version());
         }
-        let server = inner.registry.put(saved);
+        // A name that was deleted before goes on counting: the store says which version this became.
+        let versions = inner.store.server_versions(workspace, &saved.name).await?;
+        let server = inner
+            .registry
+            .put(versions.into_iter().next().unwrap_or(saved));
         inner.let_go(&server.workspace, &server.name).await;
+        inner
+            .note_action(asker, "server_saved", server.name.as_str())
+            .await;
         inner.tell_version(asker, &server.name, Some(server.version));
         Ok(view(&server))
     }
@@ -214,6 +229,9 @@ impl Broker {
         }
         inner.registry.remove(&server.workspace, &server.name);
         inner.let_go(&server.workspace, &server.name).await;
+        inner
+            .note_action(asker, "server_deleted", server.name.as_str())
+            .await;
         inner.tell_version(asker, &server.name, None);
         Ok(())
     }
