@@ -22,8 +22,10 @@ pub struct Listing {
     pub ttl_ms: Option<u64>,
     /// `cacheScope` was `public` on every list: may be shared in the workspace.
     pub public: bool,
-    /// A list was cut at the cap, in words.
+    /// A list was cut at a cap or failed, in words.
     pub truncated: Option<String>,
+    /// Definitions the specification tells a client to drop (invalid `x-mcp-header` annotations).
+    pub left_out: usize,
 }
 
 /// A listing failed.
