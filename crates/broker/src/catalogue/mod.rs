@@ -463,6 +463,7 @@ struct KeptListing {
     ttl_ms: Option<u64>,
     public: bool,
     truncated: Option<String>,
+    left_out: usize,
 }
 
 impl From<KeptListing> for Listing {
@@ -476,6 +477,7 @@ impl From<KeptListing> for Listing {
             ttl_ms: kept.ttl_ms,
             public: kept.public,
             truncated: kept.truncated,
+            left_out: kept.left_out,
         }
     }
 }
@@ -491,6 +493,7 @@ impl From<Listing> for KeptListing {
             ttl_ms: listing.ttl_ms,
             public: listing.public,
             truncated: listing.truncated,
+            left_out: listing.left_out,
         }
     }
 }
