@@ -9,16 +9,16 @@ use serde::Serialize;
 use crate::problem::Refused;
 
 /// What a handler gives.
-pub type Answer = Result<Response, Refused>;
+pub(crate) type Answer = Result<Response, Refused>;
 
 /// Media type of almost everything.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// 200 with a JSON document.
 ///
 /// # Errors
 /// `internal` when the value has no JSON form, which no value here lacks.
-pub fn json<T: Serialize>(value: &T) -> Answer {
+pub(crate) fn json<T: Serialize>(value: &T) -> Answer {
     let body = serde_json::to_vec(value)
         .map_err(|_| Refused::new(broker::ErrorCode::Internal, "the answer has no JSON form"))?;
     Ok(bytes(body, JSON))
@@ -26,7 +26,7 @@ pub fn json<T: Serialize>(value: &T) -> Answer {
 
 /// 200 with ready bytes.
 #[must_use]
-pub fn bytes(body: impl Into<Body>, kind: HeaderValue) -> Response {
+pub(crate) fn bytes(body: impl Into<Body>, kind: HeaderValue) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
@@ -34,14 +34,14 @@ pub fn bytes(body: impl Into<Body>, kind: HeaderValue) -> Response {
 
 /// Another status.
 #[must_use]
-pub fn with_status(mut response: Response, status: StatusCode) -> Response {
+pub(crate) fn with_status(mut response: Response, status: StatusCode) -> Response {
     *response.status_mut() = status;
     response
 }
 
 /// With an `ETag`.
 #[must_use]
-pub fn tagged(mut response: Response, tag: &str) -> Response {
+pub(crate) fn tagged(mut response: Response, tag: &str) -> Response {
     if let Ok(value) = HeaderValue::try_from(format!("\"{tag}\"")) {
         response.headers_mut().insert(ETAG, value);
     }
@@ -50,6 +50,6 @@ pub fn tagged(mut response: Response, tag: &str) -> Response {
 
 /// An empty answer.
 #[must_use]
-pub fn empty(status: StatusCode) -> Response {
+pub(crate) fn empty(status: StatusCode) -> Response {
     with_status(Response::new(Body::empty()), status)
 }

@@ -41,7 +41,7 @@ struct Run {
 ///
 /// # Errors
 /// `store_unavailable`; then the call was not sent.
-pub async fn run(app: &Shared, asker: &Asker, pending: PendingCall, peer: Peer) -> Answer {
+pub(crate) async fn run(app: &Shared, asker: &Asker, pending: PendingCall, peer: Peer) -> Answer {
     let call_id = pending.call_id().to_owned();
     let query = EventQuery {
         kinds: Vec::new(),
@@ -80,7 +80,9 @@ impl Run {
                         continue;
                     }
                 },
-                None => tokio::time::timeout(TRAIL, self.feed.next()).await.unwrap_or(Next::End),
+                None => tokio::time::timeout(TRAIL, self.feed.next())
+                    .await
+                    .unwrap_or(Next::End),
             };
             match told {
                 Next::Event(event) => {
@@ -101,7 +103,8 @@ impl Run {
         let instance = format!("/v1/calls/{}", self.call_id);
         let data = match outcome {
             Ok(done) => {
-                let result: Option<serde_json::Value> = serde_json::from_str(done.result.raw().get()).ok();
+                let result: Option<serde_json::Value> =
+                    serde_json::from_str(done.result.raw().get()).ok();
                 json!({"req_id": self.call_id, "ok": !done.result.is_error(), "result_json": result})
             }
             Err(fault) => {
@@ -118,7 +121,10 @@ fn unnumbered(call_id: &str, trace_id: &str, data: &serde_json::Value) -> Bytes 
         "type": EventKind::ToolResult.as_str(), "call_id": call_id, "req_id": call_id,
         "trace_id": trace_id, "data": data,
     });
-    Bytes::from(format!("event: {}\ndata: {line}\n\n", EventKind::ToolResult.as_str()))
+    Bytes::from(format!(
+        "event: {}\ndata: {line}\n\n",
+        EventKind::ToolResult.as_str()
+    ))
 }
 
 fn is_terminal(event: &Event) -> bool {
@@ -127,7 +133,7 @@ fn is_terminal(event: &Event) -> bool {
 
 /// An answer that was there already, as a stream of one terminal event.
 #[must_use]
-pub fn replayed(done: &CallDone) -> Response {
+pub(crate) fn replayed(done: &CallDone) -> Response {
     let result: Option<serde_json::Value> = serde_json::from_str(done.result.raw().get()).ok();
     let data = json!({
         "req_id": done.call_id, "ok": !done.result.is_error(), "result_json": result, "replayed": true,
@@ -140,7 +146,7 @@ pub fn replayed(done: &CallDone) -> Response {
 ///
 /// # Errors
 /// `call_not_found`.
-pub async fn follow(app: &Shared, asker: &Asker, from: (&str, u64), peer: Peer) -> Answer {
+pub(crate) async fn follow(app: &Shared, asker: &Asker, from: (&str, u64), peer: Peer) -> Answer {
     let (call_id, after) = from;
     let query = EventQuery {
         kinds: Vec::new(),
@@ -182,8 +188,16 @@ async fn kept(app: &Shared, asker: &Asker, query: EventQuery) -> Result<Vec<Fram
         cursor: None,
     };
     while frames.len() < MAX_KEPT {
-        let found = app.broker.list_events(asker, query.clone(), page.clone()).await?;
-        frames.extend(found.items.iter().map(|event| Ok(event_stream::frame(event))));
+        let found = app
+            .broker
+            .list_events(asker, query.clone(), page.clone())
+            .await?;
+        frames.extend(
+            found
+                .items
+                .iter()
+                .map(|event| Ok(event_stream::frame(event))),
+        );
         match found.next_cursor {
             Some(cursor) => page.cursor = Some(cursor),
             None => break,

@@ -9,6 +9,7 @@ use axum::response::Response;
 use broker::events::Event;
 use broker::operations::records::Subscription;
 use bytes::Bytes;
+use chrono::SecondsFormat;
 use futures_util::Stream;
 use futures_util::future::{Either, select};
 use futures_util::stream;
@@ -31,7 +32,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const COMMENT: &[u8] = b":\n\n";
 
 /// A frame, or why the stream broke.
-pub type Frame = Result<Bytes, std::io::Error>;
+pub(crate) type Frame = Result<Bytes, std::io::Error>;
 
 /// An event as it stands in `data:`.
 #[derive(Serialize)]
@@ -44,7 +45,7 @@ struct Line<'a> {
 
 /// One event as a frame.
 #[must_use]
-pub fn frame(event: &Event) -> Bytes {
+pub(crate) fn frame(event: &Event) -> Bytes {
     let line = Line {
         event,
         req_id: event.call_id.as_deref(),
@@ -52,16 +53,19 @@ pub fn frame(event: &Event) -> Bytes {
     // An event is plain text and ready JSON: it always has a JSON form.
     let data = serde_json::to_string(&line).unwrap_or_default();
     let kind = event.kind.as_str();
-    Bytes::from(format!("id: {:016x}\nevent: {kind}\ndata: {data}\n\n", event.id))
+    Bytes::from(format!(
+        "id: {:016x}\nevent: {kind}\ndata: {data}\n\n",
+        event.id
+    ))
 }
 
 /// One event in the shape of the wire.
 #[must_use]
-pub fn shown(event: &Event) -> wire::Event {
+pub(crate) fn shown(event: &Event) -> wire::Event {
     wire::Event {
         id: format!("{:016x}", event.id),
         kind: event.kind.as_str().to_owned(),
-        ts: event.ts.clone(),
+        ts: event.ts.to_rfc3339_opts(SecondsFormat::Millis, true),
         trace_id: event.trace_id.clone(),
         session_id: event.session_id.clone(),
         call_id: event.call_id.clone(),
@@ -72,7 +76,7 @@ pub fn shown(event: &Event) -> wire::Event {
 
 /// What a subscription gave within the comment interval.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// An event.
     Event(Arc<Event>),
     /// Nothing: time for a comment.
@@ -83,7 +87,7 @@ pub enum Next {
 
 /// A subscription read for one connection.
 #[derive(Debug)]
-pub struct Feed {
+pub(crate) struct Feed {
     subscription: Subscription,
     closing: CancellationToken,
     peer: Peer,
@@ -92,7 +96,7 @@ pub struct Feed {
 impl Feed {
     /// Reads a subscription until the bridge shuts down.
     #[must_use]
-    pub fn new(app: &Shared, subscription: Subscription, peer: Peer) -> Self {
+    pub(crate) fn new(app: &Shared, subscription: Subscription, peer: Peer) -> Self {
         Self {
             subscription,
             closing: app.closing.clone(),
@@ -101,8 +105,12 @@ impl Feed {
     }
 
     /// The next event, or silence, or the end.
-    pub async fn next(&mut self) -> Next {
-        let patience = if self.peer.half_closed() { PROBE_INTERVAL } else { COMMENT_INTERVAL };
+    pub(crate) async fn next(&mut self) -> Next {
+        let patience = if self.peer.half_closed() {
+            PROBE_INTERVAL
+        } else {
+            COMMENT_INTERVAL
+        };
         let ended = pin!(async {
             tokio::select! {
                 () = self.closing.cancelled() => Next::End,
@@ -121,12 +129,16 @@ impl Feed {
 
 /// A comment, as a frame.
 #[must_use]
-pub fn comment() -> Bytes {
+pub(crate) fn comment() -> Bytes {
     Bytes::from_static(COMMENT)
 }
 
 /// Every event of a subscription.
-pub fn endless(app: &Shared, subscription: Subscription, peer: Peer) -> impl Stream<Item = Frame> + use<> {
+pub(crate) fn endless(
+    app: &Shared,
+    subscription: Subscription,
+    peer: Peer,
+) -> impl Stream<Item = Frame> + use<> {
     let feed = Feed::new(app, subscription, peer);
     // The first comment opens the stream: clients see that they are subscribed before anything happens.
     stream::unfold((feed, true), |(mut feed, first)| async move {
@@ -142,7 +154,7 @@ pub fn endless(app: &Shared, subscription: Subscription, peer: Peer) -> impl Str
 }
 
 /// The answer around a stream of frames.
-pub fn answer(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
+pub(crate) fn answer(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
     let kind = HeaderValue::from_static("text/event-stream");
     let mut response = answer::bytes(Body::from_stream(frames), kind);
     let headers = response.headers_mut();

@@ -17,11 +17,18 @@ const DIRECTORY_MODE: u32 = 0o700;
 ///
 /// # Errors
 /// When the state directory cannot be written. The key was printed then already.
-pub fn keep(key: &SecretString, state: &Path) -> std::io::Result<()> {
+pub(crate) fn keep(key: &SecretString, state: &Path) -> std::io::Result<()> {
     let path = state.join(FILE);
     // Not through the log: a log is kept, this is said once.
-    eprintln!("admin key (shown once, kept in {}): {}", path.display(), key.expose_secret());
-    std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(state)?;
+    eprintln!(
+        "admin key (shown once, kept in {}): {}",
+        path.display(),
+        key.expose_secret()
+    );
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(state)?;
     let fresh = state.join(format!("{FILE}.{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new()
         .write(true)

@@ -5,19 +5,19 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 /// Counters of the HTTP face.
 #[derive(Debug)]
-pub struct Meters {
+pub(crate) struct Meters {
     in_flight: Gauge,
     answered: [Counter; 6],
 }
 
 /// One request in flight; leaves when dropped, also when its connection is gone.
 #[derive(Debug)]
-pub struct InFlight(Gauge);
+pub(crate) struct InFlight(Gauge);
 
 impl Meters {
     /// Takes the handles from the recorder that is installed.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let class = |name: &'static str| counter!("paperbot_http_requests_total", "status" => name);
         Self {
             in_flight: gauge!("paperbot_http_requests_in_flight"),
@@ -27,13 +27,13 @@ impl Meters {
 
     /// A request begins.
     #[must_use]
-    pub fn begin(&self) -> InFlight {
+    pub(crate) fn begin(&self) -> InFlight {
         self.in_flight.increment(1.0);
         InFlight(self.in_flight.clone())
     }
 
     /// A request was answered.
-    pub fn answered(&self, status: StatusCode) {
+    pub(crate) fn answered(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100);
         if let Some(counter) = self.answered.get(class).or(self.answered.first()) {
             counter.increment(1);

@@ -24,7 +24,9 @@ impl Places {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let home = lookup("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
         let directory = |name: &str, default: &str| {
-            let told = lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            let told = lookup(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute());
             told.unwrap_or_else(|| home.join(default)).join("paperbot")
         };
         Self {
@@ -48,7 +50,10 @@ mod tests {
     fn directories_follow_the_environment_and_its_defaults() {
         let bare = Places::from_lookup(|name| (name == "HOME").then(|| "/h".into()));
         assert_eq!(bare.state, PathBuf::from("/h/.local/state/paperbot"));
-        assert_eq!(bare.store_url(), "sqlite:///h/.local/share/paperbot/bridge.db");
+        assert_eq!(
+            bare.store_url(),
+            "sqlite:///h/.local/share/paperbot/bridge.db"
+        );
         let told = Places::from_lookup(|name| match name {
             "HOME" => Some("/h".into()),
             "XDG_DATA_HOME" => Some("/d".into()),

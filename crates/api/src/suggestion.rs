@@ -7,7 +7,7 @@ const MAX_ECHO_CHARS: usize = 64;
 
 /// The known word the unknown one probably meant.
 #[must_use]
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_ascii_lowercase();
     known
         .into_iter()
@@ -19,7 +19,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// `unknown <what> `word`; did you mean `…`?`
 #[must_use]
-pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let shown = shorten(word);
     match nearest(word, known) {
         Some(meant) => format!("unknown {what} `{shown}`; did you mean `{meant}`?"),
@@ -29,9 +29,13 @@ pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a s
 
 /// At most [`MAX_ECHO_CHARS`] printable characters of a caller's word.
 #[must_use]
-pub fn shorten(word: &str) -> String {
+pub(crate) fn shorten(word: &str) -> String {
     let printable = |c: &char| !c.is_control();
-    let mut shown: String = word.chars().filter(printable).take(MAX_ECHO_CHARS).collect();
+    let mut shown: String = word
+        .chars()
+        .filter(printable)
+        .take(MAX_ECHO_CHARS)
+        .collect();
     if shown.len() < word.len() {
         shown.push('…');
     }
@@ -52,7 +56,10 @@ mod tests {
 
     #[test]
     fn what_is_told_back_is_short() {
-        assert_eq!(shorten(&"x".repeat(1000)).chars().count(), MAX_ECHO_CHARS + 1);
+        assert_eq!(
+            shorten(&"x".repeat(1000)).chars().count(),
+            MAX_ECHO_CHARS + 1
+        );
         assert_eq!(shorten("a\u{7}b"), "ab…");
     }
 }

@@ -21,9 +21,28 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 
 /// Keys of the contract that later versions bring. They are refused, never silently ignored.
 pub const NOT_IN_THIS_VERSION: [&str; 22] = [
-    "cluster", "tls", "jwt", "ip_allow", "rate", "on_unavailable", "roles", "otlp", "confirm_ttl_s",
-    "breaker", "pins", "runner", "agent", "expose", "always_expose", "file", "server", "rest", "wasm",
-    "tunnel", "vault", "public_key",
+    "cluster",
+    "tls",
+    "jwt",
+    "ip_allow",
+    "rate",
+    "on_unavailable",
+    "roles",
+    "otlp",
+    "confirm_ttl_s",
+    "breaker",
+    "pins",
+    "runner",
+    "agent",
+    "expose",
+    "always_expose",
+    "file",
+    "server",
+    "rest",
+    "wasm",
+    "tunnel",
+    "vault",
+    "public_key",
 ];
 
 /// The whole file.
@@ -89,8 +108,9 @@ impl File {
     pub fn servers(&self) -> Result<BTreeMap<ServerName, Definition>, ConfigError> {
         let mut servers = BTreeMap::new();
         for (name, definition) in &self.servers {
-            let checked = ServerName::new(name)
-                .map_err(|error| ConfigError::at(&format!("/servers/{name}"), &error.to_string()))?;
+            let checked = ServerName::new(name).map_err(|error| {
+                ConfigError::at(&format!("/servers/{name}"), &error.to_string())
+            })?;
             servers.insert(checked, definition.clone());
         }
         Ok(servers)
@@ -127,8 +147,14 @@ impl File {
             ("sessions", self.sessions == newer.sessions),
             ("limits", self.limits == newer.limits),
             ("audit", self.audit == newer.audit),
-            ("idempotency_retention_s", self.idempotency_retention_s == newer.idempotency_retention_s),
-            ("catalog_max_age_s", self.catalog_max_age_s == newer.catalog_max_age_s),
+            (
+                "idempotency_retention_s",
+                self.idempotency_retention_s == newer.idempotency_retention_s,
+            ),
+            (
+                "catalog_max_age_s",
+                self.catalog_max_age_s == newer.catalog_max_age_s,
+            ),
             ("shutdown", self.shutdown == newer.shutdown),
             ("outbound", self.outbound == newer.outbound),
             ("telemetry", self.telemetry == newer.telemetry),

@@ -74,12 +74,16 @@ impl Source {
 }
 
 fn shown(path: &Path) -> String {
-    path.file_name().map_or_else(|| "config".to_owned(), |name| name.to_string_lossy().into_owned())
+    path.file_name().map_or_else(
+        || "config".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let place = shown(path);
-    let failed = |error: std::io::Error| ConfigError::at(&place, &format!("cannot be read: {error}"));
+    let failed =
+        |error: std::io::Error| ConfigError::at(&place, &format!("cannot be read: {error}"));
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > MAX_FILE_BYTES {
         let detail = format!("is larger than {MAX_FILE_BYTES} bytes");
@@ -93,7 +97,9 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 /// # Errors
 /// [`ConfigError`] at `name:line:column`.
 pub fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
-    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let blank = text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     if blank {
         return Ok(File::default());
     }
@@ -110,8 +116,12 @@ pub fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
 fn told(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
     match error.without_snippet() {
-        Error::SerdeUnknownField { field, expected, .. } => unknown_key("key", field, expected),
-        Error::SerdeUnknownVariant { variant, expected, .. } => unknown_key("value", variant, expected),
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => unknown_key("key", field, expected),
+        Error::SerdeUnknownVariant {
+            variant, expected, ..
+        } => unknown_key("value", variant, expected),
         Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing"),
         other => {
             let text = other.render_with_options(serde_saphyr::render_options! {
@@ -152,7 +162,10 @@ fn overridden(file: &File, name: &str, value: &str) -> Result<File, ConfigError>
     // `8787` is a number where a number is wanted and text where text is wanted.
     let typed = serde_saphyr::from_str::<Value>(value).ok();
     let text = Value::String(value.to_owned());
-    let candidates = typed.into_iter().filter(|typed| *typed != text).chain([text.clone()]);
+    let candidates = typed
+        .into_iter()
+        .filter(|typed| *typed != text)
+        .chain([text.clone()]);
     let mut complaint = String::new();
     for candidate in candidates {
         let mut tree = tree.clone();
@@ -189,7 +202,9 @@ fn place(tree: &mut Value, path: &[String], value: Value) -> Option<()> {
     let mut node = tree;
     for key in parents {
         let members = node.as_object_mut()?;
-        node = members.entry(key.clone()).or_insert_with(|| Value::Object(serde_json::Map::new()));
+        node = members
+            .entry(key.clone())
+            .or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
     node.as_object_mut()?.insert(last.clone(), value);
     Some(())
@@ -198,9 +213,13 @@ fn place(tree: &mut Value, path: &[String], value: Value) -> Option<()> {
 /// What no type can say.
 fn check(file: &File) -> Result<(), ConfigError> {
     if let Some(url) = &file.public_url {
-        let parsed = Url::parse(url).map_err(|error| ConfigError::at("/public_url", &error.to_string()))?;
+        let parsed =
+            Url::parse(url).map_err(|error| ConfigError::at("/public_url", &error.to_string()))?;
         if parsed.host_str().is_none() || !matches!(parsed.scheme(), "http" | "https") {
-            return Err(ConfigError::at("/public_url", "expected http://… or https://…"));
+            return Err(ConfigError::at(
+                "/public_url",
+                "expected http://… or https://…",
+            ));
         }
     }
     for origin in &file.auth.trusted_origins {
@@ -213,10 +232,16 @@ fn check(file: &File) -> Result<(), ConfigError> {
     for (place, zero) in [
         ("/limits/body_bytes", file.limits.body_bytes == 0),
         ("/limits/result_bytes", file.limits.result_bytes == 0),
-        ("/limits/in_flight_per_user", file.limits.in_flight_per_user == 0),
+        (
+            "/limits/in_flight_per_user",
+            file.limits.in_flight_per_user == 0,
+        ),
         ("/sessions/max", file.sessions.max == 0),
         ("/sessions/max_per_user", file.sessions.max_per_user == 0),
-        ("/sessions/reconnect/initial_ms", file.sessions.reconnect.initial_ms == 0),
+        (
+            "/sessions/reconnect/initial_ms",
+            file.sessions.reconnect.initial_ms == 0,
+        ),
     ] {
         if zero {
             return Err(ConfigError::at(place, "must be at least 1"));

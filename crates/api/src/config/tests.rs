@@ -8,7 +8,11 @@ fn with(environment: &[(&str, &str)]) -> Result<File, ConfigError> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    Source { path: None, environment }.load()
+    Source {
+        path: None,
+        environment,
+    }
+    .load()
 }
 
 fn complaint(yaml: &str) -> String {
@@ -50,7 +54,10 @@ fn the_contract_s_own_example_is_read() {
 fn a_slip_in_a_key_is_told_with_line_column_and_the_key_that_was_meant() {
     let told = complaint("listen: 127.0.0.1:0\nsessions:\n  idel_s: 3\n");
     assert!(told.starts_with("bridge.yaml:3:"), "{told}");
-    assert!(told.contains("unknown key `idel_s`; did you mean `idle_s`?"), "{told}");
+    assert!(
+        told.contains("unknown key `idel_s`; did you mean `idle_s`?"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -71,10 +78,16 @@ fn what_a_later_version_brings_is_refused_and_not_ignored() {
         ("telemetry: {otlp: 'http://127.0.0.1'}", "otlp"),
         ("limits: {rate: {}}", "rate"),
         ("servers: {calc: {transport: wasm}}", "wasm"),
-        ("servers: {a: {transport: stdio, command: [x], runner: agent}}", "runner"),
+        (
+            "servers: {a: {transport: stdio, command: [x], runner: agent}}",
+            "runner",
+        ),
     ] {
         let told = complaint(yaml);
-        assert!(told.contains(&format!("`{key}` is not in this version")), "{told}");
+        assert!(
+            told.contains(&format!("`{key}` is not in this version")),
+            "{told}"
+        );
     }
 }
 
@@ -83,7 +96,10 @@ fn the_environment_overrides_keys_by_type() {
     let file = with(&[
         ("PAPERBOT__LISTEN", "127.0.0.1:9"),
         ("PAPERBOT__SESSIONS__IDLE_S", "60"),
-        ("PAPERBOT__AUTH__TRUSTED_ORIGINS", "[https://studio.example]"),
+        (
+            "PAPERBOT__AUTH__TRUSTED_ORIGINS",
+            "[https://studio.example]",
+        ),
         ("PAPERBOT__TELEMETRY__LOG__FORMAT", "json"),
         ("PAPERBOT__SERVERS__WEB__TRANSPORT", "streamable_http"),
     ])
@@ -107,7 +123,10 @@ fn a_bad_override_names_its_variable_and_not_its_value() {
 #[test]
 fn a_file_that_is_not_there_is_said_so_without_its_directory() {
     let path = PathBuf::from("/nowhere/at/all/bridge.yaml");
-    let source = Source { path: Some(path), environment: Vec::new() };
+    let source = Source {
+        path: Some(path),
+        environment: Vec::new(),
+    };
     let told = source.load().unwrap_err().to_string();
     assert!(told.starts_with("bridge.yaml: cannot be read"), "{told}");
     assert!(!told.contains("/nowhere"), "{told}");
@@ -118,7 +137,10 @@ fn values_without_sense_are_refused() {
     for (name, value) in [
         ("PAPERBOT__LIMITS__BODY_BYTES", "0"),
         ("PAPERBOT__PUBLIC_URL", "bridge"),
-        ("PAPERBOT__AUTH__TRUSTED_ORIGINS", "['https://a.example/path']"),
+        (
+            "PAPERBOT__AUTH__TRUSTED_ORIGINS",
+            "['https://a.example/path']",
+        ),
         ("PAPERBOT__SERVERS__BAD_NAME__TRANSPORT", "stdio"),
     ] {
         assert!(with(&[(name, value)]).is_err(), "{name}");
@@ -129,7 +151,9 @@ fn values_without_sense_are_refused() {
 fn the_schema_knows_every_section_and_refuses_others() {
     let schema = schema();
     assert_eq!(schema["additionalProperties"], false);
-    for key in ["listen", "auth", "sessions", "limits", "servers", "shutdown"] {
+    for key in [
+        "listen", "auth", "sessions", "limits", "servers", "shutdown",
+    ] {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
 }
@@ -137,7 +161,11 @@ fn the_schema_knows_every_section_and_refuses_others() {
 #[test]
 fn a_reload_says_what_waits_for_a_restart() {
     let old = File::default();
-    let mut new = File { listen: "127.0.0.1:1".to_owned(), docs_public: true, ..File::default() };
+    let mut new = File {
+        listen: "127.0.0.1:1".to_owned(),
+        docs_public: true,
+        ..File::default()
+    };
     new.limits.body_bytes = 7;
     assert_eq!(old.needs_restart(&new), ["listen", "limits"]);
     assert!(old.needs_restart(&old).is_empty());

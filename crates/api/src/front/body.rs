@@ -60,12 +60,16 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Refused> {
     if essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json") {
         Ok(())
     } else {
-        Err(Refused::invalid("the body's Content-Type must be application/json"))
+        Err(Refused::invalid(
+            "the body's Content-Type must be application/json",
+        ))
     }
 }
 
 async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Refused> {
-    let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let told = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if told.is_some_and(|told| told > limit) {
         return Err(too_large(limit));
     }
@@ -139,14 +143,17 @@ fn fault_of<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> bro
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
-    path.iter().fold(String::new(), |pointer, segment| match segment {
-        Segment::Seq { index } => format!("{pointer}/{index}"),
-        Segment::Map { key } => {
-            let key = suggestion::shorten(key).replace('~', "~0").replace('/', "~1");
-            format!("{pointer}/{key}")
-        }
-        Segment::Enum { .. } | Segment::Unknown => pointer,
-    })
+    path.iter()
+        .fold(String::new(), |pointer, segment| match segment {
+            Segment::Seq { index } => format!("{pointer}/{index}"),
+            Segment::Map { key } => {
+                let key = suggestion::shorten(key)
+                    .replace('~', "~0")
+                    .replace('/', "~1");
+                format!("{pointer}/{key}")
+            }
+            Segment::Enum { .. } | Segment::Unknown => pointer,
+        })
 }
 
 /// serde's messages quote values; these do not.
@@ -167,7 +174,11 @@ fn reworded(message: &str, pointer: &mut String) -> String {
     }
     if message.starts_with("missing field") || message.starts_with("duplicate field") {
         let field = quoted.first().copied().unwrap_or_default();
-        let kind = if message.starts_with('m') { "missing" } else { "repeated" };
+        let kind = if message.starts_with('m') {
+            "missing"
+        } else {
+            "repeated"
+        };
         return format!("the field `{field}` is {kind}");
     }
     match message.split_once("expected ") {
@@ -209,7 +220,8 @@ mod tests {
         let told = problem::<CallRequest>(r#"{"ref":"a.b","timeout_ms":"hunter2-secret"}"#);
         assert_eq!(told["errors"][0]["pointer"], "/timeout_ms");
         assert!(!told.to_string().contains("hunter2"), "{told}");
-        let told = problem::<CreateUser>(r#"{"user":"u","workspaces":[{"workspace":1,"roles":[]}]}"#);
+        let told =
+            problem::<CreateUser>(r#"{"user":"u","workspaces":[{"workspace":1,"roles":[]}]}"#);
         assert_eq!(told["errors"][0]["pointer"], "/workspaces/0/workspace");
     }
 
@@ -217,7 +229,10 @@ mod tests {
     fn broken_json_is_located_and_not_quoted() {
         let told = problem::<CallRequest>("{\n  \"ref\": hunter2\n}");
         assert_eq!(told["code"], "invalid_request");
-        assert!(told["detail"].as_str().unwrap().contains("line 2"), "{told}");
+        assert!(
+            told["detail"].as_str().unwrap().contains("line 2"),
+            "{told}"
+        );
         assert!(!told.to_string().contains("hunter2"), "{told}");
     }
 

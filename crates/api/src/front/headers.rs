@@ -87,9 +87,10 @@ pub fn if_match(headers: &HeaderMap) -> Result<IfMatch, Refused> {
     if text == "*" {
         return Ok(IfMatch::Any);
     }
-    text.trim_matches('"').parse().map(IfMatch::Version).map_err(|_| {
-        Refused::invalid("If-Match must be * or one version in quotes, such as \"3\"")
-    })
+    text.trim_matches('"')
+        .parse()
+        .map(IfMatch::Version)
+        .map_err(|_| Refused::invalid("If-Match must be * or one version in quotes, such as \"3\""))
 }
 
 /// Whether `If-None-Match` names this tag (weakly compared, as GET wants it).
@@ -136,26 +137,47 @@ mod tests {
 
     #[test]
     fn lists_are_read_member_by_member() {
-        assert!(respond_async(&headers(&[("prefer", "wait=5, Respond-Async")])));
-        assert!(!respond_async(&headers(&[("prefer", "respond-asynchronously")])));
-        assert!(wants_events(&headers(&[("accept", "application/json;q=0.1, text/event-stream")])));
+        assert!(respond_async(&headers(&[(
+            "prefer",
+            "wait=5, Respond-Async"
+        )])));
+        assert!(!respond_async(&headers(&[(
+            "prefer",
+            "respond-asynchronously"
+        )])));
+        assert!(wants_events(&headers(&[(
+            "accept",
+            "application/json;q=0.1, text/event-stream"
+        )])));
     }
 
     #[test]
     fn an_idempotency_key_stands_once_and_is_bounded() {
         let key = |pairs| idempotency_key(&headers(pairs));
         assert_eq!(key(&[]).unwrap(), None);
-        assert_eq!(key(&[("idempotency-key", "\"k1\"")]).unwrap().as_deref(), Some("k1"));
+        assert_eq!(
+            key(&[("idempotency-key", "\"k1\"")]).unwrap().as_deref(),
+            Some("k1")
+        );
         assert!(key(&[("idempotency-key", "")]).is_err());
         assert!(key(&[("idempotency-key", "a"), ("idempotency-key", "b")]).is_err());
     }
 
     #[test]
     fn tags_match_weakly_and_versions_strictly() {
-        assert!(none_match(&headers(&[("if-none-match", "\"x\", W/\"abc\"")]), "abc"));
+        assert!(none_match(
+            &headers(&[("if-none-match", "\"x\", W/\"abc\"")]),
+            "abc"
+        ));
         assert!(!none_match(&headers(&[("if-none-match", "\"ab\"")]), "abc"));
-        assert_eq!(if_match(&headers(&[("if-match", "\"7\"")])).unwrap(), IfMatch::Version(7));
-        assert_eq!(if_match(&headers(&[("if-match", "*")])).unwrap(), IfMatch::Any);
+        assert_eq!(
+            if_match(&headers(&[("if-match", "\"7\"")])).unwrap(),
+            IfMatch::Version(7)
+        );
+        assert_eq!(
+            if_match(&headers(&[("if-match", "*")])).unwrap(),
+            IfMatch::Any
+        );
         assert!(if_match(&headers(&[("if-match", "seven")])).is_err());
     }
 
@@ -163,7 +185,10 @@ mod tests {
     fn the_header_wins_over_the_parameter_when_resuming() {
         let map = headers(&[("last-event-id", "00000000000012af")]);
         assert_eq!(resume_after(&map, Some("1".into())).unwrap(), Some(0x12af));
-        assert_eq!(resume_after(&HeaderMap::new(), Some("0".into())).unwrap(), Some(0));
+        assert_eq!(
+            resume_after(&HeaderMap::new(), Some("0".into())).unwrap(),
+            Some(0)
+        );
         assert!(resume_after(&HeaderMap::new(), Some("xyz".into())).is_err());
     }
 }

@@ -30,7 +30,10 @@ impl Names {
         hosts.push(listen.to_string());
         // A client leaves out the port of its scheme.
         if port == 80 {
-            let bare: Vec<String> = hosts.iter().map(|host| host.trim_end_matches(":80").to_owned()).collect();
+            let bare: Vec<String> = hosts
+                .iter()
+                .map(|host| host.trim_end_matches(":80").to_owned())
+                .collect();
             hosts.extend(bare);
         }
         let mut origins: Vec<String> = hosts.iter().map(|host| format!("http://{host}")).collect();
@@ -40,11 +43,18 @@ impl Names {
                     Some(port) => format!("{host}:{port}"),
                     None => host.to_owned(),
                 });
-                hosts.extend(url.port_or_known_default().map(|port| format!("{host}:{port}")));
+                hosts.extend(
+                    url.port_or_known_default()
+                        .map(|port| format!("{host}:{port}")),
+                );
             }
             origins.push(url.origin().ascii_serialization());
         }
-        origins.extend(trusted_origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()));
+        origins.extend(
+            trusted_origins
+                .iter()
+                .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()),
+        );
         Self { hosts, origins }
     }
 
@@ -58,8 +68,14 @@ impl Names {
             (Some(host), None) => host.to_str().unwrap_or_default(),
             _ => return Err(foreign("exactly one Host header is required")),
         };
-        let authority = uri.authority().map_or(header, |authority| authority.as_str());
-        if self.hosts.iter().any(|host| host.eq_ignore_ascii_case(authority)) {
+        let authority = uri
+            .authority()
+            .map_or(header, |authority| authority.as_str());
+        if self
+            .hosts
+            .iter()
+            .any(|host| host.eq_ignore_ascii_case(authority))
+        {
             Ok(())
         } else {
             Err(foreign("this Host is not one of this bridge's"))
@@ -79,7 +95,11 @@ impl Names {
             (Some(_), Some(_)) => return Err(foreign("at most one Origin header is allowed")),
         };
         let text = origin.to_str().unwrap_or_default();
-        if self.origins.iter().any(|known| known.eq_ignore_ascii_case(text)) {
+        if self
+            .origins
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(text))
+        {
             Ok(Some(origin.clone()))
         } else {
             Err(foreign("this Origin is not trusted"))
@@ -112,11 +132,31 @@ mod tests {
     #[test]
     fn only_our_own_names_are_answered() {
         let uri = Uri::from_static("/v1/me");
-        for good in ["localhost:8787", "127.0.0.1:8787", "[::1]:8787", "LOCALHOST:8787", "bridge.example", "bridge.example:443"] {
-            assert!(names().check_host(&uri, &with(HOST, &[good])).is_ok(), "{good}");
+        for good in [
+            "localhost:8787",
+            "127.0.0.1:8787",
+            "[::1]:8787",
+            "LOCALHOST:8787",
+            "bridge.example",
+            "bridge.example:443",
+        ] {
+            assert!(
+                names().check_host(&uri, &with(HOST, &[good])).is_ok(),
+                "{good}"
+            );
         }
-        for bad in ["evil.test", "localhost", "localhost:1", "127.0.0.1:8787.evil.test", "", "bridge.example:8787"] {
-            assert!(names().check_host(&uri, &with(HOST, &[bad])).is_err(), "{bad}");
+        for bad in [
+            "evil.test",
+            "localhost",
+            "localhost:1",
+            "127.0.0.1:8787.evil.test",
+            "",
+            "bridge.example:8787",
+        ] {
+            assert!(
+                names().check_host(&uri, &with(HOST, &[bad])).is_err(),
+                "{bad}"
+            );
         }
         assert!(names().check_host(&uri, &HeaderMap::new()).is_err());
         let twice = with(HOST, &["localhost:8787", "localhost:8787"]);
@@ -135,11 +175,30 @@ mod tests {
     #[test]
     fn pages_of_other_origins_are_refused() {
         assert_eq!(names().check_origin(&HeaderMap::new()).unwrap(), None);
-        for good in ["http://localhost:8787", "https://bridge.example", "https://studio.example"] {
-            assert!(names().check_origin(&with(ORIGIN, &[good])).unwrap().is_some(), "{good}");
+        for good in [
+            "http://localhost:8787",
+            "https://bridge.example",
+            "https://studio.example",
+        ] {
+            assert!(
+                names()
+                    .check_origin(&with(ORIGIN, &[good]))
+                    .unwrap()
+                    .is_some(),
+                "{good}"
+            );
         }
-        for bad in ["null", "http://evil.test", "http://localhost", "https://localhost:8787", ""] {
-            assert!(names().check_origin(&with(ORIGIN, &[bad])).is_err(), "{bad}");
+        for bad in [
+            "null",
+            "http://evil.test",
+            "http://localhost",
+            "https://localhost:8787",
+            "",
+        ] {
+            assert!(
+                names().check_origin(&with(ORIGIN, &[bad])).is_err(),
+                "{bad}"
+            );
         }
     }
 }

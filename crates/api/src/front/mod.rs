@@ -75,7 +75,10 @@ impl Front {
             Ok(handled) => handled,
             Err(_panic) => {
                 tracing::error!(trace_id = %trace_id, http.path = %path, "a request handler panicked");
-                let refused = Refused::new(ErrorCode::Internal, "the bridge failed; the trace id finds it in its log");
+                let refused = Refused::new(
+                    ErrorCode::Internal,
+                    "the bridge failed; the trace id finds it in its log",
+                );
                 (Err(refused), None)
             }
         };
@@ -88,7 +91,11 @@ impl Front {
         response
     }
 
-    async fn handle(&self, request: Request<Body>, trace: Trace) -> (Result<Response, Refused>, Option<HeaderValue>) {
+    async fn handle(
+        &self,
+        request: Request<Body>,
+        trace: Trace,
+    ) -> (Result<Response, Refused>, Option<HeaderValue>) {
         let live = self.app.live.load();
         let checked = live
             .names
@@ -101,14 +108,22 @@ impl Front {
         if request.method() == Method::OPTIONS {
             let outcome = match &origin {
                 Some(_) => Ok(preflight()),
-                None => Err(Refused::new(ErrorCode::Forbidden, "OPTIONS needs an allowed Origin")),
+                None => Err(Refused::new(
+                    ErrorCode::Forbidden,
+                    "OPTIONS needs an allowed Origin",
+                )),
             };
             return (outcome, origin);
         }
         (self.admit(request, trace, &live).await, origin)
     }
 
-    async fn admit(&self, mut request: Request<Body>, trace: Trace, live: &Live) -> Result<Response, Refused> {
+    async fn admit(
+        &self,
+        mut request: Request<Body>,
+        trace: Trace,
+        live: &Live,
+    ) -> Result<Response, Refused> {
         let open = is_open(request.method(), request.uri().path(), live);
         // An open route that is asked with a credential is told as much as the credential may see.
         if !open || request.headers().contains_key(AUTHORIZATION) {
@@ -140,7 +155,10 @@ fn is_open(method: &Method, path: &str, live: &Live) -> bool {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
     let missing = || {
-        Refused::new(ErrorCode::Unauthenticated, "the header Authorization: Bearer <key> is required")
+        Refused::new(
+            ErrorCode::Unauthenticated,
+            "the header Authorization: Bearer <key> is required",
+        )
     };
     let mut told = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (told.next(), told.next()) else {
@@ -204,14 +222,21 @@ fn dress(response: &mut Response, trace_id: &str, origin: Option<HeaderValue>) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CACHE_CONTROL) {
         let tagged = headers.contains_key(ETAG);
-        let rule = if tagged { "private, no-cache" } else { "no-store" };
+        let rule = if tagged {
+            "private, no-cache"
+        } else {
+            "no-store"
+        };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(rule));
     }
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(VARY, HeaderValue::from_static("origin"));
         let exposed = "etag, location, retry-after, x-trace-id";
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(exposed),
+        );
     }
 }
 
@@ -222,6 +247,9 @@ fn preflight() -> Response {
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     let allowed = "accept, authorization, content-type, idempotency-key, if-match, if-none-match, \
                    last-event-id, prefer, traceparent, x-workspace";
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(allowed),
+    );
     response
 }

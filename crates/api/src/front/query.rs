@@ -92,8 +92,12 @@ mod tests {
 
     #[test]
     fn values_are_decoded_and_repeat_only_where_they_may() {
-        let mut query =
-            Query::parse(Some("q=a+b&q=%C3%A9&limit=3&server="), &["limit", "server"], &["q"]).unwrap();
+        let mut query = Query::parse(
+            Some("q=a+b&q=%C3%A9&limit=3&server="),
+            &["limit", "server"],
+            &["q"],
+        )
+        .unwrap();
         assert_eq!(query.all("q"), ["a b", "é"]);
         assert_eq!(query.number("limit").unwrap(), Some(3));
         assert_eq!(query.text("server"), None);

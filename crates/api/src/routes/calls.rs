@@ -140,7 +140,11 @@ fn done_body(done: &CallDone) -> Vec<u8> {
         }
     }
     let millis = u64::try_from(done.duration.as_millis()).unwrap_or(u64::MAX);
-    let _ = write!(body, r#","duration_ms":{millis},"replayed":{}}}"#, done.replayed);
+    let _ = write!(
+        body,
+        r#","duration_ms":{millis},"replayed":{}}}"#,
+        done.replayed
+    );
     body
 }
 
@@ -156,7 +160,10 @@ fn accepted(asker: &Asker, call_id: String) -> Answer {
     if let Ok(location) = location {
         headers.insert(LOCATION, location);
     }
-    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+    headers.insert(
+        PREFERENCE_APPLIED,
+        HeaderValue::from_static("respond-async"),
+    );
     Ok(response)
 }
 
@@ -186,7 +193,10 @@ async fn get_call(
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref(), &["wait_ms"], &[])?;
     let wait = Duration::from_millis(query.number("wait_ms")?.unwrap_or_default());
-    let view = app.broker.get_call(&asker, &call_id, wait.min(MAX_WAIT)).await?;
+    let view = app
+        .broker
+        .get_call(&asker, &call_id, wait.min(MAX_WAIT))
+        .await?;
     answer::json(&views::call(view))
 }
 
@@ -203,8 +213,19 @@ async fn get_call(
     ),
     responses((status = 200, body = wire::Page<wire::Call>))
 )]
-async fn list_calls(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
-    let once = ["state", "ref", "since", "idempotency_key", "limit", "cursor"];
+async fn list_calls(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
+    let once = [
+        "state",
+        "ref",
+        "since",
+        "idempotency_key",
+        "limit",
+        "cursor",
+    ];
     let mut query = Query::parse(raw.as_deref(), &once, &[])?;
     let request = ListCalls {
         state: query.text("state").map(|word| state(&word)).transpose()?,
@@ -234,7 +255,7 @@ async fn cancel_call(
     State(app): State<Shared>,
     Asked(asker): Asked,
     Segment(call_id): Segment,
-    JsonOrDefault(_): JsonOrDefault<wire::system::Nothing>,
+    JsonOrDefault(_nothing): JsonOrDefault<wire::system::Nothing>,
 ) -> Answer {
     let view = app.broker.cancel_call(&asker, &call_id).await?;
     answer::json(&views::call(view))
@@ -259,7 +280,11 @@ async fn stream_call(
 ) -> Answer {
     let mut query = Query::parse(request.uri().query(), &["after"], &[])?;
     let after = headers::resume_after(&headers, query.text("after"))?.unwrap_or(0);
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .cloned()
+        .unwrap_or_default();
     call_stream::follow(&app, &asker, (&call_id, after), peer).await
 }
 

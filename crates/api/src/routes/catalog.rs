@@ -69,7 +69,10 @@ async fn list_catalog(
     if headers.contains_key(http::header::IF_NONE_MATCH) {
         let hash = app.broker.catalog_hash(&asker).await?;
         if headers::none_match(&headers, &hash) {
-            return Ok(answer::tagged(answer::empty(StatusCode::NOT_MODIFIED), &hash));
+            return Ok(answer::tagged(
+                answer::empty(StatusCode::NOT_MODIFIED),
+                &hash,
+            ));
         }
     }
     let found = app.broker.list_catalog(&asker, request).await?;

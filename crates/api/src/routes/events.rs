@@ -59,8 +59,16 @@ async fn stream_events(
         call_id: None,
     };
     let subscription = app.broker.subscribe(&asker, wanted).await?;
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-    Ok(event_stream::answer(event_stream::endless(&app, subscription, peer)))
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .cloned()
+        .unwrap_or_default();
+    Ok(event_stream::answer(event_stream::endless(
+        &app,
+        subscription,
+        peer,
+    )))
 }
 
 /// Kept events, oldest first.
@@ -72,7 +80,11 @@ async fn stream_events(
     ),
     responses((status = 200, body = wire::Page<wire::Event>))
 )]
-async fn list_events(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_events(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let once = ["after", "call_id", "limit", "cursor"];
     let mut query = Query::parse(raw.as_deref(), &once, &["types"])?;
     let page = super::page(&mut query)?;
@@ -82,5 +94,7 @@ async fn list_events(State(app): State<Shared>, Asked(asker): Asked, RawQuery(ra
         call_id: query.text("call_id"),
     };
     let found = app.broker.list_events(&asker, wanted, page).await?;
-    crate::answer::json(&super::views::page(found, |event| event_stream::shown(&event)))
+    crate::answer::json(&super::views::page(found, |event| {
+        event_stream::shown(&event)
+    }))
 }

@@ -13,7 +13,6 @@ pub mod views;
 
 use axum::Router;
 use broker::operations::page::PageRequest;
-use http::header::ALLOW;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
@@ -73,7 +72,12 @@ fn finish(mut document: OpenApi) -> OpenApi {
     }
     for (path, item) in &mut document.paths.paths {
         let open = crate::front::OPEN_ROUTES.contains(&path.as_str());
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             let content = ContentBuilder::new()
                 .schema(Some(Ref::from_schema_name("Problem")))

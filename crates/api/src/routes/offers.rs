@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::{RawQuery, State};
 use broker::operations::catalog::ListOffer;
-use broker::operations::resources::{Complete, CompleteTarget, GetPrompt, ReadResource, UpstreamAnswer};
+use broker::operations::resources::{
+    Complete, CompleteTarget, GetPrompt, ReadResource, UpstreamAnswer,
+};
 use broker::{Asker, ErrorCode};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa_axum::router::OpenApiRouter;
@@ -46,8 +48,15 @@ fn offer(raw: Option<&str>) -> Result<ListOffer, Refused> {
     params(("server" = Option<String>, Query), ("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::Resource>))
 )]
-async fn list_resources(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
-    let page = app.broker.list_resources(&asker, offer(raw.as_deref())?).await?;
+async fn list_resources(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
+    let page = app
+        .broker
+        .list_resources(&asker, offer(raw.as_deref())?)
+        .await?;
     answer::json(&views::page(page, views::resource))
 }
 
@@ -57,7 +66,11 @@ async fn list_resources(State(app): State<Shared>, Asked(asker): Asked, RawQuery
     params(("server" = Option<String>, Query), ("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::ResourceTemplate>))
 )]
-async fn list_resource_templates(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_resource_templates(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let request = offer(raw.as_deref())?;
     let page = app.broker.list_resource_templates(&asker, request).await?;
     answer::json(&views::page(page, views::template))
@@ -72,8 +85,16 @@ async fn list_resource_templates(State(app): State<Shared>, Asked(asker): Asked,
     ),
     responses((status = 200, body = wire::Contents))
 )]
-async fn read_resource(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
-    let mut query = Query::parse(raw.as_deref(), &["server", "uri", "lane", "timeout_ms"], &[])?;
+async fn read_resource(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
+    let mut query = Query::parse(
+        raw.as_deref(),
+        &["server", "uri", "lane", "timeout_ms"],
+        &[],
+    )?;
     let request = ReadResource {
         server: query.required("server")?,
         uri: query.required("uri")?,
@@ -90,8 +111,15 @@ async fn read_resource(State(app): State<Shared>, Asked(asker): Asked, RawQuery(
     params(("server" = Option<String>, Query), ("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::Prompt>))
 )]
-async fn list_prompts(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
-    let page = app.broker.list_prompts(&asker, offer(raw.as_deref())?).await?;
+async fn list_prompts(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
+    let page = app
+        .broker
+        .list_prompts(&asker, offer(raw.as_deref())?)
+        .await?;
     answer::json(&views::page(page, views::prompt))
 }
 
@@ -101,7 +129,11 @@ async fn list_prompts(State(app): State<Shared>, Asked(asker): Asked, RawQuery(r
     request_body = wire::PromptRequest,
     responses((status = 200, body = wire::Messages))
 )]
-async fn get_prompt(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::PromptRequest>) -> Answer {
+async fn get_prompt(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::PromptRequest>,
+) -> Answer {
     let request = GetPrompt {
         reference: body.reference,
         arguments: body.arguments,
@@ -118,11 +150,23 @@ async fn get_prompt(State(app): State<Shared>, Asked(asker): Asked, Json(body): 
     request_body = wire::CompleteRequest,
     responses((status = 200, body = wire::Completion))
 )]
-async fn complete(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::CompleteRequest>) -> Answer {
+async fn complete(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::CompleteRequest>,
+) -> Answer {
     let target = match (body.reference, body.server, body.uri_template) {
         (Some(reference), None, None) => CompleteTarget::Prompt { reference },
-        (None, Some(server), Some(uri_template)) => CompleteTarget::Template { server, uri_template },
-        _ => return Err(at("/ref", "either `ref`, or `server` with `uri_template`, is required")),
+        (None, Some(server), Some(uri_template)) => CompleteTarget::Template {
+            server,
+            uri_template,
+        },
+        _ => {
+            return Err(at(
+                "/ref",
+                "either `ref`, or `server` with `uri_template`, is required",
+            ));
+        }
     };
     let request = Complete {
         target,
@@ -138,10 +182,15 @@ async fn complete(State(app): State<Shared>, Asked(asker): Asked, Json(body): Js
 
 /// The members of the server's result, with the call's own beside them. Ours win over equal names.
 fn beside(asker: &Asker, answer: &UpstreamAnswer) -> Answer {
-    let broken = |_| Refused::new(ErrorCode::UpstreamProtocolError, "the server's result is no object");
+    let broken = |_| {
+        Refused::new(
+            ErrorCode::UpstreamProtocolError,
+            "the server's result is no object",
+        )
+    };
     let mut members: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
     let theirs: BTreeMap<std::borrow::Cow<'_, str>, &RawValue> =
-        serde_json::from_str(answer.result.get()).map_err(broken)?;
+        serde_json::from_str(answer.result.raw().get()).map_err(broken)?;
     for (name, value) in &theirs {
         members.insert(name, (*value).to_owned());
     }

@@ -79,17 +79,31 @@ async fn me(Asked(asker): Asked) -> Answer {
     request_body = wire::CreateUser,
     responses((status = 201, body = wire::User))
 )]
-async fn create_user(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::CreateUser>) -> Answer {
+async fn create_user(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::CreateUser>,
+) -> Answer {
     let user = user_id(&body.user)?;
     let mut workspaces = Vec::new();
     for (place, membership) in body.workspaces.iter().enumerate() {
-        let workspace = workspace_id(&membership.workspace, &format!("/workspaces/{place}/workspace"))?;
+        let workspace = workspace_id(
+            &membership.workspace,
+            &format!("/workspaces/{place}/workspace"),
+        )?;
         let pointer = format!("/workspaces/{place}/roles");
-        let roles: Result<Vec<Role>, Refused> = membership.roles.iter().map(|word| role(word, &pointer)).collect();
+        let roles: Result<Vec<Role>, Refused> = membership
+            .roles
+            .iter()
+            .map(|word| role(word, &pointer))
+            .collect();
         workspaces.push((workspace, roles?));
     }
     let view = app.broker.create_user(&asker, user, workspaces).await?;
-    Ok(answer::with_status(answer::json(&user_view(view))?, StatusCode::CREATED))
+    Ok(answer::with_status(
+        answer::json(&user_view(view))?,
+        StatusCode::CREATED,
+    ))
 }
 
 fn user_view(view: UserView) -> wire::User {
@@ -110,9 +124,16 @@ fn user_view(view: UserView) -> wire::User {
     params(("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::User>))
 )]
-async fn list_users(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_users(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let mut query = Query::parse(raw.as_deref(), &["limit", "cursor"], &[])?;
-    let page = app.broker.list_users(&asker, super::page(&mut query)?).await?;
+    let page = app
+        .broker
+        .list_users(&asker, super::page(&mut query)?)
+        .await?;
     answer::json(&views::page(page, user_view))
 }
 
@@ -122,7 +143,11 @@ async fn list_users(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw
     request_body = wire::CreateKey,
     responses((status = 201, body = wire::NewKey))
 )]
-async fn create_key(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::CreateKey>) -> Answer {
+async fn create_key(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::CreateKey>,
+) -> Answer {
     let numbered = body.workspaces.iter().enumerate();
     let workspaces: Result<Vec<WorkspaceId>, Refused> = numbered
         .map(|(place, text)| workspace_id(text, &format!("/workspaces/{place}")))
@@ -150,9 +175,16 @@ async fn create_key(State(app): State<Shared>, Asked(asker): Asked, Json(body): 
     params(("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::Key>))
 )]
-async fn list_keys(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_keys(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let mut query = Query::parse(raw.as_deref(), &["limit", "cursor"], &[])?;
-    let page = app.broker.list_keys(&asker, super::page(&mut query)?).await?;
+    let page = app
+        .broker
+        .list_keys(&asker, super::page(&mut query)?)
+        .await?;
     answer::json(&views::page(page, key_view))
 }
 
@@ -177,7 +209,11 @@ fn key_view(view: KeyView) -> wire::Key {
     params(("key_id" = String, Path)),
     responses((status = 204, description = "Revoked"))
 )]
-async fn revoke_key(State(app): State<Shared>, Asked(asker): Asked, Segment(key_id): Segment) -> Answer {
+async fn revoke_key(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(key_id): Segment,
+) -> Answer {
     app.broker.revoke_key(&asker, &key_id).await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
@@ -195,8 +231,13 @@ async fn create_workspace(
 ) -> Answer {
     let workspace = workspace_id(&body.workspace, "/workspace")?;
     app.broker.create_workspace(&asker, workspace).await?;
-    let shown = wire::Workspace { workspace: body.workspace };
-    Ok(answer::with_status(answer::json(&shown)?, StatusCode::CREATED))
+    let shown = wire::Workspace {
+        workspace: body.workspace,
+    };
+    Ok(answer::with_status(
+        answer::json(&shown)?,
+        StatusCode::CREATED,
+    ))
 }
 
 /// The workspaces the credential opens; all of them for `admin`.
@@ -206,7 +247,9 @@ async fn create_workspace(
 )]
 async fn list_workspaces(State(app): State<Shared>, Asked(asker): Asked) -> Answer {
     let found = app.broker.list_workspaces(&asker).await?;
-    let shown = |workspace: WorkspaceId| wire::Workspace { workspace: workspace.into() };
+    let shown = |workspace: WorkspaceId| wire::Workspace {
+        workspace: workspace.into(),
+    };
     let items = found.into_iter().map(shown).collect();
     answer::json(&wire::Items { items })
 }

@@ -44,7 +44,9 @@ async fn list_audit(
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Answer {
-    let once = ["since", "until", "user", "ref", "outcome", "limit", "cursor"];
+    let once = [
+        "since", "until", "user", "ref", "outcome", "limit", "cursor",
+    ];
     let mut query = Query::parse(raw.as_deref(), &once, &[])?;
     let mut wanted = AuditQuery {
         since: query.text("since"),
@@ -70,13 +72,21 @@ async fn list_audit(
         let next = match page.next_cursor {
             Some(cursor) => {
                 wanted.page.cursor = Some(cursor);
-                app.broker.list_audit(&asker, wanted.clone()).await.map(Some)
+                app.broker
+                    .list_audit(&asker, wanted.clone())
+                    .await
+                    .map(Some)
             }
             None => Ok(None),
         };
         let next = match next {
             Ok(next) => next,
-            Err(error) => return Some((Err(std::io::Error::other(error.to_string())), (app, asker, wanted, None))),
+            Err(error) => {
+                return Some((
+                    Err(std::io::Error::other(error.to_string())),
+                    (app, asker, wanted, None),
+                ));
+            }
         };
         Some((Ok(body), (app, asker, wanted, next)))
     });
@@ -118,11 +128,15 @@ fn entry(row: AuditRow) -> wire::AuditEntry {
     params(("trace_id" = String, Path)),
     responses((status = 200, body = wire::Trace))
 )]
-async fn get_trace(State(app): State<Shared>, Asked(asker): Asked, Segment(trace_id): Segment) -> Answer {
+async fn get_trace(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(trace_id): Segment,
+) -> Answer {
     let view = app.broker.trace(&asker, &trace_id).await?;
     answer::json(&wire::Trace {
         trace_id: view.trace_id,
         calls: view.calls.into_iter().map(views::call).collect(),
-        events: view.events.iter().map(event_stream::shown).collect(),
+        events: view.events.iter().map(|event| event_stream::shown(event)).collect(),
     })
 }

@@ -36,7 +36,10 @@ fn definition(raw: &RawValue) -> Result<Definition, Refused> {
 
 fn shown(view: ServerView) -> Answer {
     let version = view.version.to_string();
-    Ok(answer::tagged(answer::json(&views::server(view))?, &version))
+    Ok(answer::tagged(
+        answer::json(&views::server(view))?,
+        &version,
+    ))
 }
 
 /// The servers of the workspace, by name.
@@ -45,9 +48,16 @@ fn shown(view: ServerView) -> Answer {
     params(("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::Server>))
 )]
-async fn list_servers(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_servers(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let mut query = Query::parse(raw.as_deref(), &["limit", "cursor"], &[])?;
-    let page = app.broker.list_servers(&asker, super::page(&mut query)?).await?;
+    let page = app
+        .broker
+        .list_servers(&asker, super::page(&mut query)?)
+        .await?;
     answer::json(&views::page(page, views::server))
 }
 
@@ -57,10 +67,17 @@ async fn list_servers(State(app): State<Shared>, Asked(asker): Asked, RawQuery(r
     request_body = wire::CreateServer,
     responses((status = 201, body = wire::Server))
 )]
-async fn create_server(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::CreateServer>) -> Answer {
+async fn create_server(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::CreateServer>,
+) -> Answer {
     let here = asker.principal.workspace.as_str();
     if body.workspace.as_deref().is_some_and(|told| told != here) {
-        return Err(at("/workspace", "the server belongs to the request's workspace (X-Workspace)"));
+        return Err(at(
+            "/workspace",
+            "the server belongs to the request's workspace (X-Workspace)",
+        ));
     }
     let definition = definition(&body.definition)?;
     let view = app
@@ -81,7 +98,11 @@ async fn create_server(State(app): State<Shared>, Asked(asker): Asked, Json(body
     params(("name" = String, Path)),
     responses((status = 200, body = wire::Server))
 )]
-async fn get_server(State(app): State<Shared>, Asked(asker): Asked, Segment(name): Segment) -> Answer {
+async fn get_server(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(name): Segment,
+) -> Answer {
     shown(app.broker.get_server(&asker, &name).await?)
 }
 
@@ -101,7 +122,11 @@ async fn put_server(
 ) -> Answer {
     let based_on = headers::if_match(&headers)?;
     let definition = definition(&body.definition)?;
-    shown(app.broker.put_server(&asker, &name, definition, based_on).await?)
+    shown(
+        app.broker
+            .put_server(&asker, &name, definition, based_on)
+            .await?,
+    )
 }
 
 /// Removes a server; its versions stay readable.
@@ -127,7 +152,11 @@ async fn delete_server(
     params(("name" = String, Path)),
     responses((status = 200, body = wire::Items<wire::Server>))
 )]
-async fn list_server_versions(State(app): State<Shared>, Asked(asker): Asked, Segment(name): Segment) -> Answer {
+async fn list_server_versions(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(name): Segment,
+) -> Answer {
     let versions = app.broker.list_server_versions(&asker, &name).await?;
     let items = versions.into_iter().map(views::server).collect();
     answer::json(&wire::Items { items })

@@ -29,7 +29,11 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     request_body = wire::OpenSession,
     responses((status = 200, body = wire::Session))
 )]
-async fn open_session(State(app): State<Shared>, Asked(asker): Asked, Json(body): Json<wire::OpenSession>) -> Answer {
+async fn open_session(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Json(body): Json<wire::OpenSession>,
+) -> Answer {
     let request = OpenSession {
         server: body.server,
         lane: lane(body.lane)?,
@@ -45,9 +49,16 @@ async fn open_session(State(app): State<Shared>, Asked(asker): Asked, Json(body)
     params(("limit" = Option<u64>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = wire::Page<wire::Session>))
 )]
-async fn list_sessions(State(app): State<Shared>, Asked(asker): Asked, RawQuery(raw): RawQuery) -> Answer {
+async fn list_sessions(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let mut query = Query::parse(raw.as_deref(), &["limit", "cursor"], &[])?;
-    let page = app.broker.list_sessions(&asker, super::page(&mut query)?).await?;
+    let page = app
+        .broker
+        .list_sessions(&asker, super::page(&mut query)?)
+        .await?;
     answer::json(&views::page(page, |view| views::session(view, false)))
 }
 
@@ -57,7 +68,11 @@ async fn list_sessions(State(app): State<Shared>, Asked(asker): Asked, RawQuery(
     params(("session_id" = String, Path)),
     responses((status = 200, body = wire::Session))
 )]
-async fn inspect_session(State(app): State<Shared>, Asked(asker): Asked, Segment(id): Segment) -> Answer {
+async fn inspect_session(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(id): Segment,
+) -> Answer {
     let view = app.broker.inspect_session(&asker, &id).await?;
     answer::json(&views::session(view, true))
 }
@@ -68,7 +83,11 @@ async fn inspect_session(State(app): State<Shared>, Asked(asker): Asked, Segment
     params(("session_id" = String, Path)),
     responses((status = 204, description = "Closed"))
 )]
-async fn close_session(State(app): State<Shared>, Asked(asker): Asked, Segment(id): Segment) -> Answer {
+async fn close_session(
+    State(app): State<Shared>,
+    Asked(asker): Asked,
+    Segment(id): Segment,
+) -> Answer {
     app.broker.close_session(&asker, &id).await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
@@ -83,7 +102,7 @@ async fn refresh_session(
     State(app): State<Shared>,
     Asked(asker): Asked,
     Segment(id): Segment,
-    JsonOrDefault(_): JsonOrDefault<wire::system::Nothing>,
+    JsonOrDefault(_nothing): JsonOrDefault<wire::system::Nothing>,
 ) -> Answer {
     let view = app.broker.refresh_session(&asker, &id).await?;
     answer::json(&views::session(view, true))

@@ -21,9 +21,16 @@ use crate::problem::Refused;
 use crate::wire;
 
 /// Revisions of MCP the bridge speaks with servers, newest first.
-const MCP_VERSIONS: [&str; 5] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+const MCP_VERSIONS: [&str; 5] = [
+    "2026-07-28",
+    "2025-11-25",
+    "2025-06-18",
+    "2025-03-26",
+    "2024-11-05",
+];
 /// The `/docs` page loads nothing from elsewhere; its one script is its own.
-const DOCS_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+const DOCS_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -40,7 +47,10 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "system", responses((status = 200, body = Object)))]
 async fn healthz() -> Answer {
-    Ok(answer::bytes(Bytes::from_static(br#"{"status":"ok"}"#), JSON))
+    Ok(answer::bytes(
+        Bytes::from_static(br#"{"status":"ok"}"#),
+        JSON,
+    ))
 }
 
 /// Requests are served: the store answers and no shutdown has begun. Details only with a credential.
@@ -61,7 +71,11 @@ async fn readyz(State(app): State<Shared>, asker: Option<Extension<Asker>>) -> A
         let broker = ready.as_ref().err().map_or("ok", |code| code.as_str());
         body["detail"] = json!({"broker": broker, "config": config});
     }
-    let code = if ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready.is_ok() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok(answer::with_status(answer::json(&body)?, code))
 }
 
@@ -82,7 +96,7 @@ async fn health(State(app): State<Shared>) -> Answer {
     get, path = "/metrics", operation_id = "metrics", tag = "system",
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
-async fn metrics(State(app): State<Shared>, Asked(_): Asked) -> Answer {
+async fn metrics(State(app): State<Shared>, Asked(_asker): Asked) -> Answer {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(answer::bytes(app.metrics.render(), kind))
 }
@@ -109,9 +123,14 @@ async fn docs() -> Answer {
         let (_, document) = super::all();
         Bytes::from(documents::page(&document))
     });
-    let mut response = answer::bytes(page.clone(), HeaderValue::from_static("text/html; charset=utf-8"));
+    let mut response = answer::bytes(
+        page.clone(),
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
     let policy = HeaderValue::from_static(DOCS_POLICY);
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
     Ok(response)
 }
 
@@ -134,10 +153,13 @@ async fn version() -> Answer {
 async fn reload(
     State(app): State<Shared>,
     Asked(asker): Asked,
-    JsonOrDefault(_): JsonOrDefault<wire::system::Nothing>,
+    JsonOrDefault(_nothing): JsonOrDefault<wire::system::Nothing>,
 ) -> Answer {
     if !asker.principal.has(broker::Role::Admin) {
-        return Err(Refused::new(ErrorCode::Forbidden, "only an admin may reload"));
+        return Err(Refused::new(
+            ErrorCode::Forbidden,
+            "only an admin may reload",
+        ));
     }
     let (wish, told) = oneshot::channel();
     let busy = |_| Refused::new(ErrorCode::Overloaded, "a reload is already waiting");

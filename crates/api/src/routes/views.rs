@@ -38,7 +38,12 @@ pub fn page<T, U>(page: Page<T>, turn: impl FnMut(T) -> U) -> wire::Page<U> {
 /// `list_catalog`'s answer.
 #[must_use]
 pub fn catalog(found: CatalogAnswer, names_only: bool) -> wire::Catalog {
-    let all = |items: Vec<CatalogItem>| items.iter().map(|item| catalog_item(item, names_only)).collect();
+    let all = |items: Vec<CatalogItem>| {
+        items
+            .iter()
+            .map(|item| catalog_item(item, names_only))
+            .collect()
+    };
     let mut answer = wire::Catalog {
         catalog_hash: found.catalog_hash,
         items: None,
@@ -81,7 +86,9 @@ fn catalog_item(item: &CatalogItem, names_only: bool) -> wire::CatalogItem {
     shown.score = item.score;
     shown.stale = item.stale;
     shown.flagged = entry.flagged;
-    shown.unsupported_schema.clone_from(&entry.unsupported_schema);
+    shown
+        .unsupported_schema
+        .clone_from(&entry.unsupported_schema);
     shown
 }
 
@@ -275,7 +282,7 @@ pub fn session(view: SessionView, whole: bool) -> wire::Session {
         transport: shown.transport.map(str::to_owned),
         process: shown.process.map(|process| wire::session::Process {
             pid: process.pid,
-            pgid: process.pgid,
+            pgid: Some(process.pgid),
             supervision: word(&process.supervision),
             rss_bytes: process.rss_bytes,
         }),

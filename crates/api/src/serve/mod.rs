@@ -81,7 +81,10 @@ impl Server {
     pub async fn drain(self, grace: Duration) {
         self.closing.cancel();
         self.tracker.close();
-        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_err()
+        {
             self.abort.cancel();
             let _ = tokio::time::timeout(ABORT_GRACE, self.tracker.wait()).await;
         }
@@ -105,7 +108,9 @@ impl Accept {
                 () = closing.cancelled() => return,
                 accepted = self.accept(&places) => accepted,
             };
-            let Some((stream, place)) = accepted else { continue };
+            let Some((stream, place)) = accepted else {
+                continue;
+            };
             let connection = Connection {
                 front: self.front.clone(),
                 app: self.app.clone(),
@@ -118,7 +123,10 @@ impl Accept {
         }
     }
 
-    async fn accept(&self, places: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
         let place = places.clone().acquire_owned().await.ok()?;
         match self.listener.accept().await {
             Ok((stream, _)) => Some((stream, place)),
