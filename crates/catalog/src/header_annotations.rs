@@ -28,22 +28,28 @@ pub(crate) fn are_valid(tool: &RawValue) -> bool {
 
 /// The members of a schema that stands on a path of `properties` from the root.
 fn members_are_valid(schema: &Json, seen: &mut HashSet<String>) -> bool {
-    schema.members().iter().all(|(key, value)| match key.as_str() {
-        "properties" => value
-            .members()
-            .iter()
-            .all(|(_, property)| property_is_valid(property, seen)),
-        // Values, not schemas.
-        "default" | "const" | "enum" | "examples" => true,
-        _ => is_free_of_annotations(value),
-    })
+    schema
+        .members()
+        .iter()
+        .all(|(key, value)| match key.as_str() {
+            "properties" => value
+                .members()
+                .iter()
+                .all(|(_, property)| property_is_valid(property, seen)),
+            // Values, not schemas.
+            "default" | "const" | "enum" | "examples" => true,
+            _ => is_free_of_annotations(value),
+        })
 }
 
 fn property_is_valid(property: &Json, seen: &mut HashSet<String>) -> bool {
     let annotation_is_valid = match property.get(ANNOTATION) {
         None => true,
         Some(Json::String(header)) => {
-            let primitive = matches!(property.text("type"), Some("string" | "integer" | "boolean"));
+            let primitive = matches!(
+                property.text("type"),
+                Some("string" | "integer" | "boolean")
+            );
             primitive && is_token(header) && seen.insert(header.to_ascii_lowercase())
         }
         Some(_) => false,

@@ -11,6 +11,7 @@ mod header_annotations;
 pub mod index;
 mod json;
 pub mod listing;
+mod nearness;
 mod schema;
 mod search;
 mod shape;

@@ -61,11 +61,15 @@ pub async fn fetch(session: &Session, timeout: Duration) -> Result<Listing, Fetc
         deadline: Instant::now() + timeout,
         timeout,
     };
-    let mut listing = ask.everything(async |request| session.request(request).await).await?;
+    let mut listing = ask
+        .everything(async |request| session.request(request).await)
+        .await?;
     // Only these annotations become HTTP headers; elsewhere the specification lets a client ignore them.
     if peer.era == Era::Modern && peer.transport == "streamable_http" {
         let listed = listing.tools.len();
-        listing.tools.retain(|tool| header_annotations::are_valid(tool));
+        listing
+            .tools
+            .retain(|tool| header_annotations::are_valid(tool));
         listing.left_out += listed - listing.tools.len();
     }
     Ok(listing)
@@ -147,15 +151,40 @@ impl Ask {
         self,
         ask: impl AsyncFn(Request) -> Result<Box<RawValue>, RequestError>,
     ) -> Result<Listing, FetchError> {
-        let declared = |need: Need| if self.offered.declared { need } else { Need::Perhaps };
+        let declared = |need: Need| {
+            if self.offered.declared {
+                need
+            } else {
+                Need::Perhaps
+            }
+        };
         let (tools, resources, templates, prompts) = tokio::try_join!(
-            self.list(&ask, ("tools/list", "tools"), self.offered.tools.then(|| declared(Need::Must))),
-            self.list(&ask, ("resources/list", "resources"), self.offered.resources.then(|| declared(Need::May))),
-            self.list(&ask, ("resources/templates/list", "resourceTemplates"), self.offered.resources.then_some(Need::Perhaps)),
-            self.list(&ask, ("prompts/list", "prompts"), self.offered.prompts.then(|| declared(Need::May))),
+            self.list(
+                &ask,
+                ("tools/list", "tools"),
+                self.offered.tools.then(|| declared(Need::Must))
+            ),
+            self.list(
+                &ask,
+                ("resources/list", "resources"),
+                self.offered.resources.then(|| declared(Need::May))
+            ),
+            self.list(
+                &ask,
+                ("resources/templates/list", "resourceTemplates"),
+                self.offered.resources.then_some(Need::Perhaps)
+            ),
+            self.list(
+                &ask,
+                ("prompts/list", "prompts"),
+                self.offered.prompts.then(|| declared(Need::May))
+            ),
         )?;
         let lists = [&tools, &resources, &templates, &prompts];
-        let cuts: Vec<&str> = lists.iter().filter_map(|list| list.cut.as_deref()).collect();
+        let cuts: Vec<&str> = lists
+            .iter()
+            .filter_map(|list| list.cut.as_deref())
+            .collect();
         let pages: usize = lists.iter().map(|list| list.public.1).sum();
         Ok(Listing {
             ttl_ms: lists.iter().filter_map(|list| list.ttl_ms).min(),
@@ -181,8 +210,10 @@ impl Ask {
             return Ok(list);
         };
         match self.follow(ask, (method, member), &mut list).await {
-            Err(FetchError::Request(RequestError::Rpc { code: METHOD_NOT_FOUND, .. }))
-                if list.public.1 == 0 => {}
+            Err(FetchError::Request(RequestError::Rpc {
+                code: METHOD_NOT_FOUND,
+                ..
+            })) if list.public.1 == 0 => {}
             Err(FetchError::Request(RequestError::Rpc { .. })) if need == Need::Perhaps => {}
             Err(FetchError::Request(RequestError::Rpc { code, .. })) if need == Need::May => {
                 list.cut = Some(format!("{method} answered error {code}"));
@@ -220,7 +251,9 @@ impl Ask {
             } else if size_bytes >= MAX_LIST_BYTES {
                 Some(format!("{method} was cut at {MAX_LIST_BYTES} bytes"))
             } else if next.len() > MAX_CURSOR_BYTES {
-                Some(format!("{method} was cut at a cursor over {MAX_CURSOR_BYTES} bytes"))
+                Some(format!(
+                    "{method} was cut at a cursor over {MAX_CURSOR_BYTES} bytes"
+                ))
             } else if !cursors.insert(next.clone()) {
                 Some(format!("{method} was cut where its pages began to repeat"))
             } else {
@@ -233,7 +266,11 @@ impl Ask {
         }
     }
 
-    fn page_request(self, method: &'static str, cursor: Option<&str>) -> Result<Request, FetchError> {
+    fn page_request(
+        self,
+        method: &'static str,
+        cursor: Option<&str>,
+    ) -> Result<Request, FetchError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(self.late());
@@ -241,7 +278,9 @@ impl Ask {
         let mut params = Params::default();
         if let Some(cursor) = cursor {
             let cursor = serde_json::value::to_raw_value(cursor);
-            let cursor = cursor.map_err(|error| FetchError::Malformed { detail: error.to_string() })?;
+            let cursor = cursor.map_err(|error| FetchError::Malformed {
+                detail: error.to_string(),
+            })?;
             params.0.push((Cow::Borrowed("cursor"), cursor));
         }
         Ok(Request {
@@ -255,7 +294,9 @@ impl Ask {
     }
 
     fn late(self) -> FetchError {
-        FetchError::Request(RequestError::Timeout { after: self.timeout })
+        FetchError::Request(RequestError::Timeout {
+            after: self.timeout,
+        })
     }
 }
 
@@ -277,11 +318,15 @@ impl Pages {
             .map(Arc::from)
             .collect();
         self.entries.extend(entries);
-        let ttl_ms = members.get("ttlMs").and_then(|ttl| serde_json::from_str(ttl.get()).ok());
+        let ttl_ms = members
+            .get("ttlMs")
+            .and_then(|ttl| serde_json::from_str(ttl.get()).ok());
         self.ttl_ms = self.ttl_ms.into_iter().chain(ttl_ms).min();
         self.public.0 += usize::from(members.text("cacheScope").as_deref() == Some("public"));
         self.public.1 += 1;
-        Ok(members.text("nextCursor").filter(|cursor| !cursor.is_empty()))
+        Ok(members
+            .text("nextCursor")
+            .filter(|cursor| !cursor.is_empty()))
     }
 }
 

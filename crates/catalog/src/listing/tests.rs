@@ -9,7 +9,11 @@ fn raw(text: &str) -> Box<RawValue> {
 }
 
 fn refusal(code: i64) -> RequestError {
-    RequestError::Rpc { code, message: "no".to_owned(), data: None }
+    RequestError::Rpc {
+        code,
+        message: "no".to_owned(),
+        data: None,
+    }
 }
 
 /// Asks a server for everything; gives the listing and the methods that were asked for, with cursors.
@@ -19,12 +23,24 @@ async fn listed(
 ) -> (Result<Listing, FetchError>, Vec<String>) {
     let asked = RefCell::new(Vec::new());
     let timeout = Duration::from_secs(5);
-    let ask = Ask { offered: Offered::of(capabilities), deadline: Instant::now() + timeout, timeout };
+    let ask = Ask {
+        offered: Offered::of(capabilities),
+        deadline: Instant::now() + timeout,
+        timeout,
+    };
     let listing = ask
         .everything(async |request: Request| {
             assert!(request.repeatable && request.timeout <= timeout);
-            let cursor = request.params.0.first().map(|(_, value)| value.get().trim_matches('"').to_owned());
-            asked.borrow_mut().push(format!("{} {}", request.method, cursor.as_deref().unwrap_or("-")));
+            let cursor = request
+                .params
+                .0
+                .first()
+                .map(|(_, value)| value.get().trim_matches('"').to_owned());
+            asked.borrow_mut().push(format!(
+                "{} {}",
+                request.method,
+                cursor.as_deref().unwrap_or("-")
+            ));
             server(&request.method, cursor.as_deref()).map(|text| raw(&text))
         })
         .await;
@@ -45,7 +61,10 @@ async fn pages_are_followed_to_the_end_and_only_what_is_offered_is_asked_for() {
     assert_eq!(asked, ["tools/list -", "tools/list 2"]);
     assert_eq!(listing.tools.len(), 3);
     assert_eq!(listing.tools[2].get(), r#"{"name":"c","x-odd": 1.50}"#);
-    assert_eq!((listing.ttl_ms, listing.public, listing.truncated), (Some(500), true, None));
+    assert_eq!(
+        (listing.ttl_ms, listing.public, listing.truncated),
+        (Some(500), true, None)
+    );
 }
 
 #[tokio::test]
@@ -62,7 +81,14 @@ async fn a_repeating_cursor_ends_the_list_and_is_told() {
 async fn endless_pages_are_cut_at_the_cap_and_private_unless_every_page_is_public() {
     let (listing, asked) = listed(r#"{"tools":{}}"#, |_, cursor| {
         let next = cursor.map_or(0, |cursor| cursor.parse::<usize>().unwrap()) + 1;
-        Ok(format!(r#"{{"tools":[],"nextCursor":"{next}"{}}}"#, if next == 7 { "" } else { r#","cacheScope":"public""# }))
+        Ok(format!(
+            r#"{{"tools":[],"nextCursor":"{next}"{}}}"#,
+            if next == 7 {
+                ""
+            } else {
+                r#","cacheScope":"public""#
+            }
+        ))
     })
     .await;
     let listing = listing.unwrap();
@@ -89,10 +115,16 @@ async fn failing_prompts_do_not_cost_the_tools_but_failing_tools_fail() {
     .await;
     let listing = listing.unwrap();
     assert_eq!(listing.tools.len(), 1);
-    assert_eq!(listing.truncated.as_deref(), Some("prompts/list answered error -32603"));
+    assert_eq!(
+        listing.truncated.as_deref(),
+        Some("prompts/list answered error -32603")
+    );
 
     let (failed, _) = listed(capabilities, |_, _| Err(refusal(-32_603))).await;
-    assert!(matches!(failed, Err(FetchError::Request(RequestError::Rpc { code: -32_603, .. }))));
+    assert!(matches!(
+        failed,
+        Err(FetchError::Request(RequestError::Rpc { code: -32_603, .. }))
+    ));
     let (malformed, _) = listed(capabilities, |_, _| Ok(r#"{"tools":{}}"#.to_owned())).await;
     assert!(matches!(malformed, Err(FetchError::Malformed { .. })));
 }
@@ -101,15 +133,25 @@ async fn failing_prompts_do_not_cost_the_tools_but_failing_tools_fail() {
 async fn the_whole_has_one_deadline() {
     let timeout = Duration::from_secs(5);
     let began = Instant::now();
-    let ask = Ask { offered: Offered::of(r#"{"tools":{}}"#), deadline: began + timeout, timeout };
+    let ask = Ask {
+        offered: Offered::of(r#"{"tools":{}}"#),
+        deadline: began + timeout,
+        timeout,
+    };
     let pages = RefCell::new(0_u64);
     let listing = ask
         .everything(async |_| {
             tokio::time::sleep(Duration::from_secs(2)).await;
             *pages.borrow_mut() += 1;
-            Ok(raw(&format!(r#"{{"tools":[],"nextCursor":"{}"}}"#, pages.borrow())))
+            Ok(raw(&format!(
+                r#"{{"tools":[],"nextCursor":"{}"}}"#,
+                pages.borrow()
+            )))
         })
         .await;
-    assert!(matches!(listing, Err(FetchError::Request(RequestError::Timeout { .. }))));
+    assert!(matches!(
+        listing,
+        Err(FetchError::Request(RequestError::Timeout { .. }))
+    ));
     assert_eq!(began.elapsed(), timeout);
 }
