@@ -6,6 +6,7 @@ pub mod bounds;
 mod clean;
 mod definition;
 pub mod entry;
+mod example;
 mod hash;
 mod header_annotations;
 pub mod index;
