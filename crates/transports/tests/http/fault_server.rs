@@ -291,9 +291,9 @@ impl State {
     fn get(&self, headers: &HeaderMap) -> Response<Body> {
         self.count("GET");
         let resumed = headers.get("last-event-id").is_some_and(|id| id == "e-1");
-        let kept = self.kept.lock().unwrap().take();
+        let kept = if resumed { self.kept.lock().unwrap().take() } else { None };
         match kept {
-            Some(kept) if resumed => {
+            Some(kept) => {
                 streaming("text/event-stream", vec![Ok(Bytes::from(format!("id: e-2\ndata: {kept}\n\n")))])
             }
             _ if self.listens => {
