@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use transports::ServerName;
 
-use crate::entry::{Entry, Hash};
+use crate::definition;
+use crate::entry::{Entry, Hash, Kind, Ref};
+use crate::hash;
 use crate::listing::Listing;
 
 /// One server's offer at one moment.
@@ -22,6 +24,8 @@ pub struct Snapshot {
     pub public: bool,
     /// From the listing.
     pub truncated: Option<String>,
+    /// Definitions left out: no object, no usable name, a name twice, or refused by the specification's rules.
+    pub left_out: usize,
 }
 
 /// What changed between two snapshots, by ref.
@@ -37,23 +41,85 @@ pub struct Delta {
 
 impl Snapshot {
     /// Builds the compact forms and hashes. Never fails: what cannot be read is left out or marked.
-    /// CPU-bound for large lists; call it off the async threads.
+    /// Of two definitions with one name the first stays. CPU-bound for large lists; call it off the async threads.
     #[must_use]
     pub fn build(server: &ServerName, listing: &Listing) -> Self {
-        let _ = (server, listing);
-        todo!("catalog")
+        let lists = [
+            (Kind::Tool, &listing.tools),
+            (Kind::Resource, &listing.resources),
+            (Kind::Template, &listing.templates),
+            (Kind::Prompt, &listing.prompts),
+        ];
+        let mut entries = Vec::new();
+        let mut left_out = listing.left_out;
+        for (kind, raws) in lists {
+            for raw in raws {
+                match definition::read(server, kind, raw) {
+                    Some(entry) => entries.push(Arc::new(entry)),
+                    None => left_out += 1,
+                }
+            }
+        }
+        // Stable, so that the first of two equal names is the one that stays.
+        entries.sort_by(|a, b| place(a).cmp(&place(b)));
+        let read = entries.len();
+        entries.dedup_by(|later, earlier| place(later) == place(earlier));
+        left_out += read - entries.len();
+        Self {
+            server: server.clone(),
+            hash: hash::of_catalogue(entries.iter().map(|e| (e.kind, &e.reference, &e.hash))),
+            entries,
+            ttl_ms: listing.ttl_ms,
+            public: listing.public,
+            truncated: listing.truncated.clone(),
+            left_out,
+        }
     }
 
     /// The raw definitions again, for the store: `Snapshot::build(server, &snapshot.to_listing())` equals this one.
     #[must_use]
     pub fn to_listing(&self) -> Listing {
-        todo!("catalog")
+        let of_kind = |kind: Kind| {
+            let those = self.entries.iter().filter(|entry| entry.kind == kind);
+            those.map(|entry| Arc::clone(&entry.raw)).collect()
+        };
+        Listing {
+            tools: of_kind(Kind::Tool),
+            resources: of_kind(Kind::Resource),
+            templates: of_kind(Kind::Template),
+            prompts: of_kind(Kind::Prompt),
+            ttl_ms: self.ttl_ms,
+            public: self.public,
+            truncated: self.truncated.clone(),
+            left_out: self.left_out,
+        }
     }
 
-    /// What changed since `old`.
+    /// What changed since `old`, each list in the order of entries.
     #[must_use]
     pub fn delta_since(&self, old: &Self) -> Delta {
-        let _ = old;
-        todo!("catalog")
+        let mut delta = Delta::default();
+        let mut before = old.entries.iter().peekable();
+        for entry in &self.entries {
+            while let Some(gone) = before.next_if(|e| place(e) < place(entry)) {
+                delta.removed.push(gone.reference.to_string());
+            }
+            match before.next_if(|e| place(e) == place(entry)) {
+                Some(same) if same.hash == entry.hash => {}
+                Some(_) => delta.changed.push(entry.reference.to_string()),
+                None => delta.added.push(entry.reference.to_string()),
+            }
+        }
+        delta
+            .removed
+            .extend(before.map(|gone| gone.reference.to_string()));
+        delta
     }
 }
+
+fn place(entry: &Entry) -> (Kind, &Ref) {
+    (entry.kind, &entry.reference)
+}
+
+#[cfg(test)]
+mod tests;
