@@ -456,7 +456,6 @@ fn still_opening(server: &Server) -> BrokerError {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct KeptListing {
-    left_out: usize,
     tools: Vec<Box<RawValue>>,
     resources: Vec<Box<RawValue>>,
     templates: Vec<Box<RawValue>>,
@@ -464,6 +463,7 @@ struct KeptListing {
     ttl_ms: Option<u64>,
     public: bool,
     truncated: Option<String>,
+    left_out: usize,
 }
 
 impl From<KeptListing> for Listing {
@@ -474,10 +474,10 @@ impl From<KeptListing> for Listing {
             resources: shared(kept.resources),
             templates: shared(kept.templates),
             prompts: shared(kept.prompts),
-            left_out: kept.left_out,
             ttl_ms: kept.ttl_ms,
             public: kept.public,
             truncated: kept.truncated,
+            left_out: kept.left_out,
         }
     }
 }
@@ -490,10 +490,10 @@ impl From<Listing> for KeptListing {
             resources: owned(listing.resources),
             templates: owned(listing.templates),
             prompts: owned(listing.prompts),
-            left_out: listing.left_out,
             ttl_ms: listing.ttl_ms,
             public: listing.public,
             truncated: listing.truncated,
+            left_out: listing.left_out,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The two databases behind one SQL text. Opens and migrates; knows no table.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use sqlx::AnyPool;
@@ -18,6 +19,20 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// a power cut may undo the last ones (docs/decisions/0003-sqlite-durability.md).
 const SQLITE_PRAGMAS: &str =
     "PRAGMA busy_timeout = 1500; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;";
+
+/// `($1, $2), ($3, $4)` for so many rows of so many columns. Numbered, as both databases take them.
+pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+    let mut text = String::with_capacity(rows * columns * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            let comma = if column == 0 { "" } else { ", " };
+            let _ = write!(text, "{comma}${}", row * columns + column + 1);
+        }
+        text.push(')');
+    }
+    text
+}
 
 /// An open database.
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 
 use sessions::WorkspaceId;
 use sqlx::AnyPool;
-use sqlx::{Any, QueryBuilder, Row as _, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
 use super::StoreError;
+use super::db::placeholders;
 
 /// Runs read at once.
 const READ_CHUNKS: i64 = 64;
@@ -12,6 +13,11 @@ const READ_CHUNKS: i64 = 64;
 const ROWS_A_STATEMENT: usize = 100;
 /// Runs removed in one statement.
 const PRUNE_CHUNK: i64 = 500;
+
+const INSERTED: &str =
+    "INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) VALUES ";
+/// How many those are.
+const INSERTED_COLUMNS: usize = 6;
 
 /// A run of events written together.
 #[derive(Debug, Clone)]
@@ -39,17 +45,21 @@ pub(super) async fn insert(
     chunks: &[Chunk],
 ) -> Result<(), sqlx::Error> {
     for some in chunks.chunks(ROWS_A_STATEMENT) {
-        let mut builder = QueryBuilder::new(
-            "INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) ",
+        let sql = format!(
+            "{INSERTED}{} ON CONFLICT DO NOTHING",
+            placeholders(some.len(), INSERTED_COLUMNS)
         );
-        builder.push_values(some, |mut row, chunk| {
-            row.push_bind(chunk.workspace.as_str().to_owned());
-            row.push_bind(chunk.last_id).push_bind(chunk.first_id);
-            row.push_bind(chunk.first_ms).push_bind(chunk.last_ms);
-            row.push_bind(chunk.body.clone());
-        });
-        builder.push(" ON CONFLICT DO NOTHING");
-        builder.build().execute(&mut **tx).await?;
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for chunk in some {
+            query = query
+                .bind(chunk.workspace.as_str().to_owned())
+                .bind(chunk.last_id)
+                .bind(chunk.first_id)
+                .bind(chunk.first_ms)
+                .bind(chunk.last_ms)
+                .bind(chunk.body.clone());
+        }
+        query.execute(&mut **tx).await?;
     }
     Ok(())
 }
