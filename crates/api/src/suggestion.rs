@@ -19,7 +19,11 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// `unknown <what> `word`; did you mean `…`?`
 #[must_use]
-pub(crate) fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn unknown<'a>(
+    what: &str,
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> String {
     let shown = shorten(word);
     match nearest(word, known) {
         Some(meant) => format!("unknown {what} `{shown}`; did you mean `{meant}`?"),

@@ -137,6 +137,10 @@ async fn get_trace(
     answer::json(&wire::Trace {
         trace_id: view.trace_id,
         calls: view.calls.into_iter().map(views::call).collect(),
-        events: view.events.iter().map(|event| event_stream::shown(event)).collect(),
+        events: view
+            .events
+            .iter()
+            .map(|event| event_stream::shown(event))
+            .collect(),
     })
 }

@@ -109,7 +109,7 @@ fn over_budget_it_drops_bounds_then_defaults_then_nested_then_enums_then_optiona
             r#"i?: int, o?: {alpha?, beta?}, e?: "one"|"two"|"three")…"#,
             r#"i?: int, o?: {…}, e?: "one"|"two"|"three")…"#,
             "i?: int, o?: {…}, e?: enum(3))…",
-            "…3 optional)…",
+            "…3 optional)",
             "…",
         ]
     );

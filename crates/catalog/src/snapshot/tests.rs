@@ -35,7 +35,7 @@ fn one_entry_shows_its_compact_form() {
             "{} | {:?} | {} | {} | {} | flagged={} | {:?}",
             entry.reference, entry.title, entry.summary, entry.shape, entry.hash.short(), entry.flagged, entry.hints
         ),
-        @""
+        @r#"s.find | Some("The title") | Finds things. | (q, limit?: int = 10) | 90a75e4634ea | flagged=true | Hints { read_only: true, destructive: true, idempotent: false, open_world: false }"#
     );
     assert_eq!(entry.description(), "Finds things. And more.");
     assert_eq!(
