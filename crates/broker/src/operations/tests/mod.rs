@@ -5,6 +5,7 @@ mod catalogs;
 mod ends;
 mod keys;
 mod others;
+mod principals;
 mod servers;
 
 use std::future::Future;
