@@ -151,6 +151,33 @@ impl Registry {
         server
     }
 
+    /// Puts a server inside this process in place.
+    #[cfg(test)]
+    pub(crate) fn put_in_process(&self, definition: Definition, spec: transports::ServerSpec) {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let server = Arc::new(Server {
+            name: spec.name.clone(),
+            workspace: WorkspaceId::new("default").unwrap(),
+            version: 1,
+            source: Source::Api,
+            checked: Ok(Checked {
+                target: Target {
+                    spec: Arc::new(spec),
+                    isolation: definition.isolation,
+                    version: generation,
+                },
+                redactions: Redactions::default(),
+            }),
+            definition,
+            created_at: None,
+            created_by: None,
+        });
+        let mut layers = self.layers.lock().unwrap();
+        let own = layers.api.entry(server.workspace.clone()).or_default();
+        own.insert(server.name.clone(), server);
+        self.publish(&layers);
+    }
+
     /// Takes a server of the store away.
     pub(crate) fn remove(&self, workspace: &WorkspaceId, name: &ServerName) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);

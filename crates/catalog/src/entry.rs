@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use transports::ServerName;
 
+use crate::clean::{self, Layout};
+use crate::example;
+use crate::json::{Json, Members};
+
 /// A SHA-256, 64 hex digits in the store, first 12 on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
@@ -132,4 +136,60 @@ pub struct Entry {
     pub flagged: bool,
     /// The upstream's own definition, untouched.
     pub raw: Arc<RawValue>,
+}
+
+/// The whole form, read from the raw definition each time: help is asked for rarely and one entry at a time.
+impl Entry {
+    /// The whole description with hidden characters taken out; empty when there is none.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let text = self
+            .members()
+            .and_then(|members| members.text("description"));
+        clean::text(&text.unwrap_or_default(), Layout::Block).into_owned()
+    }
+
+    /// `inputSchema` as the upstream wrote it.
+    #[must_use]
+    pub fn input_schema(&self) -> Option<&RawValue> {
+        self.members()?.get("inputSchema")
+    }
+
+    /// `outputSchema` as the upstream wrote it. Check it with [`crate::bounds::check`] before compiling it.
+    #[must_use]
+    pub fn output_schema(&self) -> Option<&RawValue> {
+        self.members()?.get("outputSchema")
+    }
+
+    /// `annotations` as the upstream wrote them.
+    #[must_use]
+    pub fn annotations(&self) -> Option<&RawValue> {
+        self.members()?.get("annotations")
+    }
+
+    /// Any other member as the upstream wrote it: `mimeType`, `size`, `arguments`, `_meta`, …
+    #[must_use]
+    pub fn member(&self, key: &str) -> Option<&RawValue> {
+        self.members()?.get(key)
+    }
+
+    /// Arguments to show in help: every required one with a plausible value, in the schema's order.
+    /// `None` for what takes no arguments of that kind, or whose schema is refused.
+    #[must_use]
+    pub fn example_arguments(&self) -> Option<Box<RawValue>> {
+        if self.unsupported_schema.is_some() {
+            return None;
+        }
+        let json = Json::parse(self.raw.get()).ok()?;
+        let example = match self.kind {
+            Kind::Tool => example::of_schema(json.get("inputSchema")),
+            Kind::Prompt => example::of_prompt(json.get("arguments")),
+            Kind::Resource | Kind::Template => return None,
+        };
+        serde_json::value::to_raw_value(&example).ok()
+    }
+
+    fn members(&self) -> Option<Members<'_>> {
+        Members::parse(self.raw.get())
+    }
 }

@@ -1,9 +1,23 @@
 //! Searching and looking up over the snapshots of many servers. Pure; rebuilt per catalogue hash, never per query.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::entry::{Entry, Hash, Kind, Ref};
+use crate::hash;
+use crate::nearness;
+use crate::search::{self, Builder, Inverted};
 use crate::snapshot::Snapshot;
+
+/// Sub-queries of one search that count; a task has rarely more steps.
+pub const MAX_QUERIES: usize = 16;
+
+/// Longest sub-query that counts, in characters; the rest is cut.
+pub const MAX_QUERY_CHARS: usize = 1_000;
+
+/// The share of the best possible score a hit needs for its query to count as answered. Measured with the
+/// `discovery` benchmark: see the rates it prints for queries of the same and of foreign catalogues.
+const FITS_SHARE: f32 = 0.12;
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
@@ -27,33 +41,78 @@ pub struct Ranked {
 
 /// The merged, searchable catalogue of one set of snapshots.
 #[derive(Debug)]
-pub struct Index {}
+pub struct Index {
+    entries: Vec<Arc<Entry>>,
+    hash: Hash,
+    inverted: Inverted,
+    /// Entries by their whole name, bare and with their server, as [`search::name_key`] writes it.
+    named: HashMap<Box<str>, Vec<u32>>,
+}
 
 impl Index {
-    /// Builds the index. CPU-bound; call it off the async threads.
+    /// Builds the index. Of two entries with one kind and ref the first stays. CPU-bound; call it off the async threads.
     #[must_use]
     pub fn build(snapshots: &[Arc<Snapshot>]) -> Self {
-        let _ = snapshots;
-        todo!("catalog")
+        let mut entries: Vec<Arc<Entry>> = snapshots
+            .iter()
+            .flat_map(|snapshot| snapshot.entries.iter().cloned())
+            .collect();
+        entries.sort_by(|a, b| (a.kind, &a.reference).cmp(&(b.kind, &b.reference)));
+        entries.dedup_by(|a, b| a.kind == b.kind && a.reference == b.reference);
+        let mut builder = Builder::new();
+        let mut named: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+        for (document, entry) in (0_u32..).zip(&entries) {
+            builder.add(&search::texts_of(entry));
+            let name = search::name_key(&entry.reference.name);
+            let with_server = format!(
+                "{} {name}",
+                search::name_key(entry.reference.server.as_str())
+            );
+            for key in [name, with_server] {
+                named
+                    .entry(key.into_boxed_str())
+                    .or_default()
+                    .push(document);
+            }
+        }
+        Self {
+            hash: hash::of_catalogue(entries.iter().map(|e| (e.kind, &e.reference, &e.hash))),
+            entries,
+            inverted: builder.build(),
+            named,
+        }
     }
 
     /// Over the sorted (ref, hash) list of all snapshots.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        todo!("catalog")
+        self.hash
     }
 
     /// All entries, by kind and ref.
     #[must_use]
     pub fn entries(&self) -> &[Arc<Entry>] {
-        todo!("catalog")
+        &self.entries
     }
 
     /// One entry.
     #[must_use]
     pub fn get(&self, kind: Kind, reference: &Ref) -> Option<&Arc<Entry>> {
-        let _ = (kind, reference);
-        todo!("catalog")
+        let at = self
+            .entries
+            .binary_search_by(|entry| (entry.kind, &entry.reference).cmp(&(kind, reference)));
+        self.entries.get(at.ok()?)
+    }
+
+    /// Bytes held for searching, roughly; the entries themselves belong to their snapshots.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let names: usize = self
+            .named
+            .iter()
+            .map(|(key, at)| key.len() + 56 + at.len() * 4)
+            .sum();
+        self.inverted.size_bytes() + names + self.entries.len() * size_of::<Arc<Entry>>()
     }
 
     /// Refs of `kind` closest to a wrong one, for did-you-mean; at most `limit`. `visible` is asked first.
@@ -65,14 +124,86 @@ impl Index {
         limit: usize,
         visible: &dyn Fn(&Entry) -> bool,
     ) -> Vec<String> {
-        let _ = (kind, wrong, limit, visible);
-        todo!("catalog")
+        let candidates = self
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == kind && visible(entry))
+            .map(|entry| &entry.reference);
+        nearness::nearest(candidates, wrong, limit)
     }
 
-    /// Searches or lists; `visible` filters before ranking.
+    /// Searches or lists; `visible` filters before ranking. Blank queries count as none. Same index and query, same order.
     #[must_use]
     pub fn find(&self, query: &Query, visible: &dyn Fn(&Entry) -> bool) -> Ranked {
-        let _ = (query, visible);
-        todo!("catalog")
+        let wanted = |entry: &Entry| {
+            let server = query.server.as_deref();
+            server.is_none_or(|server| entry.reference.server.as_str() == server)
+                && (query.kinds.is_empty() || query.kinds.contains(&entry.kind))
+                && visible(entry)
+        };
+        let texts = query.texts.iter().map(|text| text.trim());
+        let texts: Vec<&str> = texts
+            .filter(|text| !text.is_empty())
+            .take(MAX_QUERIES)
+            .collect();
+        if texts.is_empty() {
+            let all = self.entries.iter().filter(|entry| wanted(entry));
+            return Ranked {
+                hits: all.map(|entry| (Arc::clone(entry), None)).collect(),
+                nothing_fits: false,
+            };
+        }
+        let rankings: Vec<_> = texts
+            .iter()
+            .map(|text| self.ranking(text, &wanted))
+            .filter(|ranking| ranking.first().is_some_and(|best| best.share >= FITS_SHARE))
+            .collect();
+        let hits = search::merged(&rankings);
+        Ranked {
+            nothing_fits: hits.is_empty(),
+            hits: hits
+                .into_iter()
+                .map(|(document, score)| {
+                    (Arc::clone(&self.entries[document as usize]), Some(score))
+                })
+                .collect(),
+        }
+    }
+
+    /// One query's hits, best first. Entries it names whole come before all others.
+    fn ranking(&self, text: &str, wanted: &dyn Fn(&Entry) -> bool) -> Vec<search::Match> {
+        let cut = text.char_indices().nth(MAX_QUERY_CHARS);
+        let text = cut.map_or(text, |(end, _)| &text[..end]);
+        let sees = |document: u32| wanted(&self.entries[document as usize]);
+        let mut hits = self.inverted.matches(text, &mut |document| sees(document));
+        for hit in &mut hits {
+            hit.share *= BELOW_NAMED;
+        }
+        for key in search::name_keys_in(text) {
+            for document in self.named.get(key.as_str()).into_iter().flatten() {
+                if !sees(*document) {
+                    continue;
+                }
+                match hits.iter_mut().find(|hit| hit.document == *document) {
+                    Some(hit) => hit.share = 1.0,
+                    None => hits.push(search::Match {
+                        document: *document,
+                        share: 1.0,
+                    }),
+                }
+            }
+        }
+        hits.sort_by(|a, b| {
+            b.share
+                .total_cmp(&a.share)
+                .then(a.document.cmp(&b.document))
+        });
+        hits
     }
 }
+
+/// Keeps every share below that of an entry named whole.
+const BELOW_NAMED: f32 = 0.95;
+
+#[cfg(test)]
+mod tests;

@@ -120,3 +120,6 @@ impl Snapshot {
 fn place(entry: &Entry) -> (Kind, &Ref) {
     (entry.kind, &entry.reference)
 }
+
+#[cfg(test)]
+mod tests;

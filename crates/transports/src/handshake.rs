@@ -12,11 +12,11 @@ use crate::spec::{Era, EraChoice, ServerSpec};
 use crate::wire::{self, Params, Request};
 
 /// The modern revision we speak.
-pub const MODERN_VERSION: &str = "2026-07-28";
+pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 /// The newest revision with `initialize`; what we ask a legacy server for.
-pub const LEGACY_VERSION: &str = "2025-11-25";
+pub(crate) const LEGACY_VERSION: &str = "2025-11-25";
 /// Every legacy revision we can go on with.
-pub const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
+pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
 
 /// Who we say we are.
 const CLIENT_INFO: &str = concat!(
@@ -30,7 +30,7 @@ const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32099..=-32020;
 
 /// The `_meta` members every modern request carries.
 #[must_use]
-pub fn modern_meta() -> String {
+pub(crate) fn modern_meta() -> String {
     format!(
         "\"io.modelcontextprotocol/protocolVersion\":\"{MODERN_VERSION}\",\
          \"io.modelcontextprotocol/clientInfo\":{CLIENT_INFO},\"io.modelcontextprotocol/clientCapabilities\":{{}}"
@@ -39,7 +39,7 @@ pub fn modern_meta() -> String {
 
 /// What is put into `_meta` on a connection of this era.
 #[must_use]
-pub fn meta_of(era: Era) -> String {
+pub(crate) fn meta_of(era: Era) -> String {
     match era {
         Era::Modern => modern_meta(),
         Era::Legacy => String::new(),

@@ -164,8 +164,8 @@ fn explain(error: &(dyn StdError + 'static), connect: bool) -> String {
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |current: &&(dyn StdError + 'static)| {
-        let current: &(dyn StdError + 'static) = *current;
+    std::iter::successors(Some(error), |current: &&'a (dyn StdError + 'static)| {
+        let current: &'a (dyn StdError + 'static) = *current;
         match current.downcast_ref::<std::io::Error>() {
             Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
             None => current.source(),

@@ -211,3 +211,6 @@ impl Broker {
         inner.store.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@ use crate::schema::{self, Document, merge, reference, without};
 use crate::shape::limits;
 use crate::shape::literal;
 
-/// Subschemas looked at for one shape; far more than 240 characters can show, few enough for 50,000 tools.
-const MAX_NODES: usize = 2_000;
+/// Subschemas looked at for one shape: more than 240 characters can show, few enough for 50,000 tools.
+const MAX_NODES: usize = 500;
 
 /// Nesting looked at; the same bound a schema has that may be called.
 const MAX_DEPTH: usize = 64;
@@ -107,31 +107,58 @@ impl Reader<'_> {
     /// The node with its references and `allOf` put in place, one level deep.
     fn flat(&mut self, node: &Json) -> Json {
         let mut flat = node.clone();
-        for _ in 0..MAX_DEPTH {
-            if let Some(target) = reference(&flat).map(str::to_owned) {
-                let rest = ["$ref", "$dynamicRef", "$recursiveRef"]
-                    .iter()
-                    .fold(flat.clone(), |node, key| without(&node, key));
-                let Some(found) = self.document.resolve(&target) else {
-                    self.lost = true;
-                    return rest;
-                };
-                let (both, lost) = merge(&rest, found);
-                self.lost |= lost;
-                flat = both;
+        loop {
+            let next = if let Some(target) = reference(&flat).map(str::to_owned) {
+                Some(self.with_target(&flat, &target))
             } else if let Some(parts) = flat.get("allOf").cloned() {
-                flat = without(&flat, "allOf");
-                for part in parts.items() {
-                    let part = self.flat(part);
-                    let (both, lost) = merge(&flat, &part);
-                    self.lost |= lost;
-                    flat = both;
-                }
+                Some(self.with_parts(&flat, parts.items()))
             } else {
-                break;
+                None
+            };
+            match next {
+                None => return flat,
+                Some(next) if self.spend() => flat = next,
+                // A schema this tangled is over its bounds elsewhere; here it only has to end.
+                Some(_) => {
+                    self.lost = true;
+                    return without(&without_references(&flat), "allOf");
+                }
             }
         }
+    }
+
+    fn with_target(&mut self, node: &Json, target: &str) -> Json {
+        let rest = without_references(node);
+        let Some(found) = self.document.resolve(target) else {
+            self.lost = true;
+            return rest;
+        };
+        let (both, lost) = merge(&rest, found);
+        self.lost |= lost;
+        both
+    }
+
+    fn with_parts(&mut self, node: &Json, parts: &[Json]) -> Json {
+        let mut flat = without(node, "allOf");
+        self.depth += 1;
+        for part in parts {
+            if self.depth >= MAX_DEPTH || !self.spend() {
+                self.lost = true;
+                break;
+            }
+            let part = self.flat(part);
+            let (both, lost) = merge(&flat, &part);
+            self.lost |= lost;
+            flat = both;
+        }
+        self.depth -= 1;
         flat
+    }
+
+    /// Counts one more subschema; false when there were too many.
+    fn spend(&mut self) -> bool {
+        self.nodes += 1;
+        self.nodes <= MAX_NODES
     }
 
     fn fields(&mut self, node: &Json) -> Vec<Field> {
@@ -181,8 +208,7 @@ impl Reader<'_> {
     }
 
     fn kind(&mut self, schema: &Json) -> Type {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES || self.depth >= MAX_DEPTH {
+        if !self.spend() || self.depth >= MAX_DEPTH {
             return Type::of(Form::Elided);
         }
         if let Some(target) = reference(schema).map(str::to_owned) {
@@ -422,4 +448,9 @@ fn implied_type(node: &Json) -> &'static str {
     } else {
         "any"
     }
+}
+
+fn without_references(node: &Json) -> Json {
+    let bare = without(node, "$ref");
+    without(&without(&bare, "$dynamicRef"), "$recursiveRef")
 }
