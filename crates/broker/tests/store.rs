@@ -1,5 +1,7 @@
 //! What the store promises, on both databases. PostgreSQL must be there: `make test` starts one.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::time::Duration;
 
 use broker::call_state::CallState;
