@@ -1,5 +1,7 @@
 //! HTTP+SSE of 2024-11-05, reached by name and as the fallback from streamable HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,8 +47,12 @@ struct Server {
 
 impl Server {
     async fn start(endpoint: Option<&'static str>) -> (Self, String) {
-        let server =
-            Self { fault: Arc::new(Mutex::new(Fault::None)), stream: Arc::default(), endpoint, cancelled: Arc::default() };
+        let server = Self {
+            fault: Arc::new(Mutex::new(Fault::None)),
+            stream: Arc::default(),
+            endpoint,
+            cancelled: Arc::default(),
+        };
         let app = Router::new()
             .route("/sse", get(stream))
             .route("/message", post(message))
@@ -64,7 +70,9 @@ impl Server {
     async fn say(&self, message: &Value) {
         let stream = self.stream.lock().unwrap().clone();
         if let Some(stream) = stream {
-            let _ = stream.send(format!("event: message\ndata: {message}\n\n")).await;
+            let _ = stream
+                .send(format!("event: message\ndata: {message}\n\n"))
+                .await;
         }
     }
 }
@@ -72,19 +80,29 @@ impl Server {
 async fn stream(State(server): State<Server>) -> Response {
     let (sender, receiver) = mpsc::channel(64);
     if let Some(endpoint) = server.endpoint {
-        let _ = sender.send(format!("event: endpoint\ndata: {endpoint}\n\n")).await;
+        let _ = sender
+            .send(format!("event: endpoint\ndata: {endpoint}\n\n"))
+            .await;
     }
     *server.stream.lock().unwrap() = Some(sender);
     let events = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|event| (Ok::<_, Infallible>(event), receiver))
+        receiver
+            .recv()
+            .await
+            .map(|event| (Ok::<_, Infallible>(event), receiver))
     });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/event-stream")],
+        Body::from_stream(events),
+    )
+        .into_response()
 }
 
 async fn message(State(server): State<Server>, body: Bytes) -> StatusCode {
     let asked: Value = serde_json::from_slice(&body).unwrap();
     let answer = |result: Value| json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
-    let echo = json!({"content": [{"type": "text", "text": asked["params"]["arguments"]["message"]}]});
+    let echo =
+        json!({"content": [{"type": "text", "text": asked["params"]["arguments"]["message"]}]});
     match asked["method"].as_str().unwrap_or_default() {
         "initialize" => {
             let info = json!({"name": "old", "version": "1"});
@@ -95,7 +113,10 @@ async fn message(State(server): State<Server>, body: Bytes) -> StatusCode {
             let fault = *server.fault.lock().unwrap();
             match fault {
                 Fault::None => server.say(&answer(echo)).await,
-                Fault::WrongId => server.say(&json!({"jsonrpc": "2.0", "id": 999_999, "result": echo})).await,
+                Fault::WrongId => {
+                    let wrong = json!({"jsonrpc": "2.0", "id": 999_999, "result": echo});
+                    server.say(&wrong).await;
+                }
                 Fault::Refuse => return StatusCode::INTERNAL_SERVER_ERROR,
                 Fault::Ends => drop(server.stream.lock().unwrap().take()),
                 Fault::Huge => server.say(&answer(json!("x".repeat(FRAME_BYTES)))).await,
@@ -115,20 +136,43 @@ fn spec(url: &str, by_name: bool) -> ServerSpec {
     let http = HttpSpec {
         url: url.parse().unwrap(),
         headers: Vec::new(),
-        outbound: OutboundPolicy { allow_private: true, ..OutboundPolicy::default() },
+        outbound: OutboundPolicy {
+            allow_private: true,
+            ..OutboundPolicy::default()
+        },
     };
     ServerSpec {
         name: ServerName::new("old").unwrap(),
-        endpoint: if by_name { Endpoint::LegacySse(http) } else { Endpoint::StreamableHttp(http) },
+        endpoint: if by_name {
+            Endpoint::LegacySse(http)
+        } else {
+            Endpoint::StreamableHttp(http)
+        },
         era: EraChoice::Auto,
-        timeouts: Timeouts { connect: Duration::from_millis(500), ..Timeouts::default() },
-        limits: WireLimits { frame_bytes: FRAME_BYTES, in_flight: 100 },
+        timeouts: Timeouts {
+            connect: Duration::from_millis(500),
+            ..Timeouts::default()
+        },
+        limits: WireLimits {
+            frame_bytes: FRAME_BYTES,
+            in_flight: 100,
+        },
     }
 }
 
-async fn open(url: &str, by_name: bool) -> Result<(Arc<Connection>, mpsc::Receiver<Inbound>), ConnectError> {
+async fn open(
+    url: &str,
+    by_name: bool,
+) -> Result<(Arc<Connection>, mpsc::Receiver<Inbound>), ConnectError> {
     let (inbound, heard) = mpsc::channel(16);
-    let connection = connect(&spec(url, by_name), ConnectOptions { known_era: None, inbound }).await?;
+    let connection = connect(
+        &spec(url, by_name),
+        ConnectOptions {
+            known_era: None,
+            inbound,
+        },
+    )
+    .await?;
     Ok((connection, heard))
 }
 
@@ -136,7 +180,9 @@ fn call(message: &str) -> Request {
     let arguments = RawValue::from_string(json!({ "message": message }).to_string()).unwrap();
     Request {
         method: "tools/call".into(),
-        params: Params::default().with_text("name", "echo").with("arguments", arguments),
+        params: Params::default()
+            .with_text("name", "echo")
+            .with("arguments", arguments),
         meta: Params::default(),
         timeout: Duration::from_secs(30),
         progress: None,
@@ -164,7 +210,9 @@ async fn calls_are_answered_on_the_stream_by_name_and_by_fallback() {
             }
         });
         futures_util::future::join_all(calls).await;
-        server.say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})).await;
+        server
+            .say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))
+            .await;
         assert!(matches!(heard.recv().await, Some(Inbound::Notification(_))));
         connection.close().await;
         assert_eq!(connection.closed().await, CloseReason::Asked);
@@ -177,11 +225,16 @@ async fn faults_fail_their_call_at_once() {
         let (server, url) = Server::start(Some("/message")).await;
         let (connection, _heard) = open(&url, true).await.unwrap();
         server.fault(fault);
-        let answer = tokio::time::timeout(QUICK, connection.request(call("x"))).await.expect("a quick error");
+        let answer = tokio::time::timeout(QUICK, connection.request(call("x")))
+            .await
+            .expect("a quick error");
         let error = answer.unwrap_err();
         match fault {
             Fault::Huge => assert!(matches!(error, RequestError::TooLarge { .. }), "{error:?}"),
-            _ => assert!(matches!(error, RequestError::Protocol { .. }), "{fault:?}: {error:?}"),
+            _ => assert!(
+                matches!(error, RequestError::Protocol { .. }),
+                "{fault:?}: {error:?}"
+            ),
         }
         if fault == Fault::Ends {
             assert!(matches!(connection.closed().await, CloseReason::Lost(_)));
@@ -194,7 +247,9 @@ async fn a_result_counts_although_its_post_is_never_answered() {
     let (server, url) = Server::start(Some("/message")).await;
     let (connection, _heard) = open(&url, true).await.unwrap();
     server.fault(Fault::AnswersFirst);
-    let answer = tokio::time::timeout(QUICK, connection.request(call("x"))).await.expect("a quick answer");
+    let answer = tokio::time::timeout(QUICK, connection.request(call("x")))
+        .await
+        .expect("a quick answer");
     assert_eq!(text_of(&answer.unwrap()), "x");
 }
 
@@ -203,23 +258,45 @@ async fn a_silent_call_ends_at_its_deadline_and_is_cancelled_upstream() {
     let (server, url) = Server::start(Some("/message")).await;
     let (connection, _heard) = open(&url, true).await.unwrap();
     server.fault(Fault::Silent);
-    let request = Request { timeout: Duration::from_millis(50), ..call("x") };
-    assert!(matches!(connection.request(request).await, Err(RequestError::Timeout { .. })));
+    let request = Request {
+        timeout: Duration::from_millis(50),
+        ..call("x")
+    };
+    assert!(matches!(
+        connection.request(request).await,
+        Err(RequestError::Timeout { .. })
+    ));
     server.cancelled.notified().await;
 }
 
 #[tokio::test]
 async fn an_endpoint_elsewhere_or_with_user_information_is_refused() {
-    for endpoint in ["http://127.0.0.1:9/message", "https://example.com/message", "//example.com/message"] {
+    for endpoint in [
+        "http://127.0.0.1:9/message",
+        "https://example.com/message",
+        "//example.com/message",
+        "//user@127.0.0.1/message",
+    ] {
         let (_server, url) = Server::start(Some(endpoint)).await;
         let refused = open(&url, true).await;
-        assert!(matches!(refused, Err(ConnectError::Protocol { .. })), "{endpoint}");
+        assert!(
+            matches!(refused, Err(ConnectError::Protocol { .. })),
+            "{endpoint}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_stream_without_its_endpoint_event_ends_at_the_connect_deadline() {
     let (_server, url) = Server::start(None).await;
-    let late = tokio::time::timeout(QUICK, open(&url, true)).await.expect("a quick error");
-    assert!(matches!(late, Err(ConnectError::Timeout { step: "connect", .. })));
+    let late = tokio::time::timeout(QUICK, open(&url, true))
+        .await
+        .expect("a quick error");
+    assert!(matches!(
+        late,
+        Err(ConnectError::Timeout {
+            step: "connect",
+            ..
+        })
+    ));
 }
