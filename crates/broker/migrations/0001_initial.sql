@@ -1,4 +1,4 @@
--- One text for SQLite and PostgreSQL: times are unix milliseconds, ids and JSON are text, digests are hex.
+-- One text for SQLite and PostgreSQL: times are unix milliseconds, ids and JSON are text, digests are hex, flags 0 or 1.
 
 CREATE TABLE workspaces (
     id TEXT NOT NULL PRIMARY KEY,
@@ -67,8 +67,8 @@ CREATE TABLE calls (
     schema_hash TEXT,
     idempotency_key TEXT,
     request_digest TEXT NOT NULL,
-    read_only BOOLEAN NOT NULL,
-    detached BOOLEAN NOT NULL,
+    read_only BIGINT NOT NULL,
+    detached BIGINT NOT NULL,
     node TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     state TEXT NOT NULL,

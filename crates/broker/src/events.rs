@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sessions::{UserId, WorkspaceId};
 
+pub(crate) use hub::Viewer;
 pub use hub::{EventHub, EventQuery};
 pub use subscription::Subscription;
 
@@ -182,28 +183,5 @@ impl Event {
     /// About how much memory it takes.
     fn weight_bytes(&self) -> usize {
         self.data.get().len() + 256
-    }
-}
-
-#[expect(
-    missing_docs,
-    clippy::unused_async,
-    clippy::missing_errors_doc,
-    reason = "stubs until the store lands"
-)]
-impl EventHub {
-    pub async fn start(_: &crate::store::Store) -> Result<Self, crate::store::StoreError> {
-        todo!()
-    }
-    pub async fn shutdown(&self) {
-        todo!()
-    }
-    pub async fn of_trace(
-        &self,
-        _: &WorkspaceId,
-        _: &str,
-        _: usize,
-    ) -> Result<Vec<Event>, crate::store::StoreError> {
-        todo!()
     }
 }

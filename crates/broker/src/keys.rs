@@ -1,7 +1,7 @@
 //! API keys: `pb_<id>_<secret>`. From a credential to a principal; never from anything else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ const MAX_VERIFIED: u64 = 10_000;
 /// how long another node may go on.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// A stale one is still good for this long while the store is away: read-only calls go on.
-const TRUSTED_WITHOUT_STORE: Duration = Duration::from_secs(300);
+const TRUSTED_WITHOUT_STORE: Duration = Duration::from_mins(5);
 /// Uses closer together than this are noted once.
 const TOUCH_EVERY_S: i64 = 60;
 /// Random bytes of the public part and of the secret.
@@ -84,8 +84,15 @@ impl Keys {
     /// Nothing verified yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let verified = Cache::builder().max_capacity(MAX_VERIFIED).time_to_live(TRUSTED_WITHOUT_STORE).build();
-        Self { store, verified, generation: Arc::default() }
+        let verified = Cache::builder()
+            .max_capacity(MAX_VERIFIED)
+            .time_to_live(TRUSTED_WITHOUT_STORE)
+            .build();
+        Self {
+            store,
+            verified,
+            generation: Arc::default(),
+        }
     }
 
     /// Who a credential belongs to, in the workspace asked for or the credential's first.
@@ -94,7 +101,11 @@ impl Keys {
     /// # Errors
     /// `unauthenticated`, the same for unknown, wrong, expired and revoked; `resource_not_found` for a
     /// workspace that is not the principal's; `store_unavailable`.
-    pub async fn authenticate(&self, token: &str, workspace: Option<&str>) -> Result<Principal, BrokerError> {
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        workspace: Option<&str>,
+    ) -> Result<Principal, BrokerError> {
         let verified = self.verify(token).await?;
         self.touch(&verified);
         principal(&verified, workspace)
@@ -107,7 +118,10 @@ impl Keys {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let known = self.verified.get(&digest);
         let generation = self.generation.load(Ordering::SeqCst);
-        if let Some(known) = known.as_ref().filter(|known| known.generation == generation) {
+        if let Some(known) = known
+            .as_ref()
+            .filter(|known| known.generation == generation)
+        {
             if known.key.expires_at.is_some_and(|end| end <= Utc::now()) {
                 return Err(refused());
             }
@@ -121,9 +135,9 @@ impl Keys {
                 self.verified.insert(digest, Arc::clone(&verified));
                 Ok(verified)
             }
-            Err(error) if error.code == ErrorCode::StoreUnavailable => {
-                known.filter(|known| known.generation == generation).ok_or(error)
-            }
+            Err(error) if error.code == ErrorCode::StoreUnavailable => known
+                .filter(|known| known.generation == generation)
+                .ok_or(error),
             Err(error) => {
                 self.verified.invalidate(&digest);
                 Err(error)
@@ -136,7 +150,9 @@ impl Keys {
         let row = self.store.key(key_id).await?;
         // An unknown id costs the same comparison as a wrong secret.
         let given = hex(&Sha256::digest(secret.as_bytes()));
-        let expected = row.as_ref().map_or_else(|| "0".repeat(64), |row| row.secret_hash.clone());
+        let expected = row
+            .as_ref()
+            .map_or_else(|| "0".repeat(64), |row| row.secret_hash.clone());
         let equal: bool = given.as_bytes().ct_eq(expected.as_bytes()).into();
         let key = row.filter(|_| equal).ok_or_else(refused)?;
         if key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= Utc::now()) {
@@ -145,18 +161,33 @@ impl Keys {
         let user = self.store.user(&key.user).await?.ok_or_else(refused)?;
         let mut memberships = user.memberships;
         if !key.workspaces.is_empty() {
-            memberships.retain(|(workspace, _)| key.workspaces.iter().any(|allowed| allowed == workspace.as_str()));
+            memberships.retain(|(workspace, _)| {
+                key.workspaces
+                    .iter()
+                    .any(|allowed| allowed == workspace.as_str())
+            });
         }
         let touched = key.last_used_at.map_or(0, |time| time.timestamp());
         let checked = tokio::time::Instant::now();
-        Ok(Verified { key, memberships, checked, generation, touched_s: touched.into() })
+        Ok(Verified {
+            key,
+            memberships,
+            checked,
+            generation,
+            touched_s: touched.into(),
+        })
     }
 
     fn touch(&self, verified: &Verified) {
         let now = Utc::now().timestamp();
         let last = verified.touched_s.load(Ordering::Relaxed);
         let due = now - last >= TOUCH_EVERY_S;
-        if due && verified.touched_s.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if due
+            && verified
+                .touched_s
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
             let (store, key_id) = (self.store.clone(), verified.key.key_id.clone());
             tokio::spawn(async move {
                 // Only a display: the next use tries again.
@@ -176,8 +207,13 @@ impl Keys {
             return Ok(None);
         }
         let admin = UserId::new(ADMIN).map_err(|_| refused())?;
-        self.store.put_user(&admin, &[(default, vec![Role::Admin])]).await?;
-        let wish = KeyWish { name: Some("first start".to_owned()), ..KeyWish::default() };
+        self.store
+            .put_user(&admin, &[(default, vec![Role::Admin])])
+            .await?;
+        let wish = KeyWish {
+            name: Some("first start".to_owned()),
+            ..KeyWish::default()
+        };
         Ok(Some(self.create(&admin, wish).await?.key))
     }
 
@@ -205,7 +241,11 @@ impl Keys {
         };
         self.store.add_key(&row).await?;
         let key = SecretString::from(format!("pb_{key_id}_{secret}"));
-        Ok(NewKey { key_id, key, expires_at: row.expires_at })
+        Ok(NewKey {
+            key_id,
+            key,
+            expires_at: row.expires_at,
+        })
     }
 
     /// Revokes a key at once.
@@ -215,7 +255,11 @@ impl Keys {
     pub async fn revoke(&self, key_id: &str) -> Result<(), BrokerError> {
         let revoked = self.store.revoke_key(key_id).await?;
         self.forget_all();
-        if revoked { Ok(()) } else { Err(Fault::new(ErrorCode::ResourceNotFound, "no such key")) }
+        if revoked {
+            Ok(())
+        } else {
+            Err(Fault::new(ErrorCode::ResourceNotFound, "no such key"))
+        }
     }
 
     /// Verifies everybody again at their next request: memberships or keys changed.
@@ -228,13 +272,21 @@ impl Keys {
 fn principal(verified: &Verified, workspace: Option<&str>) -> Result<Principal, BrokerError> {
     let found = match workspace {
         None => verified.memberships.first(),
-        Some(wanted) => verified.memberships.iter().find(|(id, _)| id.as_str() == wanted),
+        Some(wanted) => verified
+            .memberships
+            .iter()
+            .find(|(id, _)| id.as_str() == wanted),
     };
-    let (workspace, roles) = found.ok_or_else(|| Fault::new(ErrorCode::ResourceNotFound, "no such workspace"))?;
+    let (workspace, roles) =
+        found.ok_or_else(|| Fault::new(ErrorCode::ResourceNotFound, "no such workspace"))?;
     Ok(Principal {
         user: verified.key.user.clone(),
         workspace: workspace.clone(),
-        workspaces: verified.memberships.iter().map(|(id, _)| id.clone()).collect(),
+        workspaces: verified
+            .memberships
+            .iter()
+            .map(|(id, _)| id.clone())
+            .collect(),
         roles: roles.clone(),
         key_id: verified.key.key_id.clone(),
         scopes: Scopes(verified.key.scopes.clone()),
@@ -254,8 +306,10 @@ fn random<const N: usize>() -> [u8; N] {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -13,6 +13,7 @@ pub mod events;
 mod example;
 mod gate;
 mod instant;
+pub mod keys;
 pub mod ledger;
 pub mod limits;
 mod meters;

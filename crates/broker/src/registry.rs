@@ -47,7 +47,7 @@ impl Server {
             Err(error) => {
                 let detail = format!("the definition of {} is not valid any more", self.name);
                 let mut fault = Fault::new(ErrorCode::UpstreamUnreachable, detail);
-                fault.errors = error.errors.clone();
+                fault.errors.clone_from(&error.errors);
                 fault.upstream = Some((self.name.to_string(), None));
                 Err(fault)
             }
@@ -151,6 +151,33 @@ impl Registry {
         server
     }
 
+    /// Puts a server inside this process in place.
+    #[cfg(test)]
+    pub(crate) fn put_in_process(&self, definition: Definition, spec: transports::ServerSpec) {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let server = Arc::new(Server {
+            name: spec.name.clone(),
+            workspace: WorkspaceId::new("default").unwrap(),
+            version: 1,
+            source: Source::Api,
+            checked: Ok(Checked {
+                target: Target {
+                    spec: Arc::new(spec),
+                    isolation: definition.isolation,
+                    version: generation,
+                },
+                redactions: Redactions::default(),
+            }),
+            definition,
+            created_at: None,
+            created_by: None,
+        });
+        let mut layers = self.layers.lock().unwrap();
+        let own = layers.api.entry(server.workspace.clone()).or_default();
+        own.insert(server.name.clone(), server);
+        self.publish(&layers);
+    }
+
     /// Takes a server of the store away.
     pub(crate) fn remove(&self, workspace: &WorkspaceId, name: &ServerName) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +200,7 @@ impl Registry {
         let mut next: Servers = HashMap::new();
         let mut complaints = Vec::new();
         for (name, definition) in definitions {
-            match self.from_file(&layers.file, &name, definition) {
+            match self.server_of_file(&layers.file, &name, definition) {
                 Ok(server) => {
                     let own = next.entry(server.workspace.clone()).or_default();
                     own.insert(name, server);
@@ -182,7 +209,7 @@ impl Registry {
                     complaints.extend(error.errors.into_iter().map(|one| PointerDetail {
                         pointer: format!("/servers/{name}{}", one.pointer),
                         detail: one.detail,
-                    }))
+                    }));
                 }
             }
         }
@@ -195,7 +222,7 @@ impl Registry {
         Ok((applied, gone))
     }
 
-    fn from_file(
+    fn server_of_file(
         &self,
         old: &Servers,
         name: &ServerName,

@@ -11,7 +11,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 impl From<StoreError> for BrokerError {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Unavailable(_) | StoreError::Url | StoreError::Migrate(_) => {
+            StoreError::Unavailable(_)
+            | StoreError::Shared(_)
+            | StoreError::Url
+            | StoreError::Migrate(_) => {
                 tracing::error!(error = %error, source = ?std::error::Error::source(&error).map(ToString::to_string), "the store failed");
                 let mut fault =
                     Fault::new(ErrorCode::StoreUnavailable, "the store cannot be used now");

@@ -61,9 +61,7 @@ pub async fn fetch(session: &Session, timeout: Duration) -> Result<Listing, Fetc
         deadline: Instant::now() + timeout,
         timeout,
     };
-    let mut listing = ask
-        .everything(async |request| session.request(request).await)
-        .await?;
+    let mut listing = ask.everything(|request| session.request(request)).await?;
     // Only these annotations become HTTP headers; elsewhere the specification lets a client ignore them.
     if peer.era == Era::Modern && peer.transport == "streamable_http" {
         let listed = listing.tools.len();
@@ -89,6 +87,11 @@ const MAX_CURSOR_BYTES: usize = 64 * 1024;
 
 /// JSON-RPC: the method does not exist.
 const METHOD_NOT_FOUND: i64 = -32_601;
+
+/// A request on its way. Not an `AsyncFn`: its future could not be shown to be `Send` to those who spawn a listing.
+trait Answered: Future<Output = Result<Box<RawValue>, RequestError>> {}
+
+impl<F: Future<Output = Result<Box<RawValue>, RequestError>>> Answered for F {}
 
 /// Which lists a server says it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +150,9 @@ struct Ask {
 }
 
 impl Ask {
-    async fn everything(
+    async fn everything<F: Answered>(
         self,
-        ask: impl AsyncFn(Request) -> Result<Box<RawValue>, RequestError>,
+        ask: impl Fn(Request) -> F,
     ) -> Result<Listing, FetchError> {
         let declared = |need: Need| {
             if self.offered.declared {
@@ -199,9 +202,9 @@ impl Ask {
     }
 
     /// Follows one list to its end.
-    async fn list(
+    async fn list<F: Answered>(
         self,
-        ask: &impl AsyncFn(Request) -> Result<Box<RawValue>, RequestError>,
+        ask: &impl Fn(Request) -> F,
         (method, member): (&'static str, &'static str),
         need: Option<Need>,
     ) -> Result<Pages, FetchError> {
@@ -224,9 +227,9 @@ impl Ask {
         Ok(list)
     }
 
-    async fn follow(
+    async fn follow<F: Answered>(
         self,
-        ask: &impl AsyncFn(Request) -> Result<Box<RawValue>, RequestError>,
+        ask: &impl Fn(Request) -> F,
         (method, member): (&'static str, &'static str),
         list: &mut Pages,
     ) -> Result<(), FetchError> {

@@ -1,1 +1,123 @@
-fn main() {}
+//! The thin client of the bridge: reads the command line, asks the bridge, shows the answer.
+//! Knows nothing of MCP sessions, and of the bridge only what is on the wire.
+
+mod arguments;
+mod ask;
+mod bridge;
+mod content;
+mod failure;
+mod files;
+mod moment;
+mod options;
+mod output;
+mod places;
+mod schemas;
+mod screen;
+mod settings;
+mod sse;
+mod stdin;
+mod usage;
+mod verbs;
+mod yaml;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::bridge::Bridge;
+use crate::failure::Failure;
+use crate::options::{CommandLine, Config, Verb};
+use crate::output::{Mode, Output};
+use crate::places::Places;
+use crate::settings::Settings;
+use crate::verbs::Desk;
+
+fn main() -> ExitCode {
+    let arguments = usage::spelled_out(std::env::args_os());
+    let outcome = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => run(&line),
+        Err(error) => usage::refuse(&error),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+/// Verbs that need no bridge run without a runtime: `version` in milliseconds.
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let places = Places::from_env();
+    let output = Output::new(&line.globals, line.quiet_before, &places);
+    match &line.verb {
+        Verb::Version => version(&output),
+        Verb::Skill => output.raw(verbs::skill::SKILL.as_bytes()),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(
+                *shell,
+                &mut CommandLine::command(),
+                "paperbot-mcp",
+                &mut script,
+            );
+            output.raw(&script)
+        }
+        Verb::Help(help) if help.refs.is_empty() => {
+            let text = CommandLine::command().render_long_help().to_string();
+            output.raw(text.as_bytes())
+        }
+        Verb::Connect(connect) => verbs::connect::connect(connect, &output, &places),
+        Verb::Config(Config::Validate { file }) => verbs::daemon::validate(file),
+        Verb::Config(Config::Import { source, write }) => {
+            verbs::import::import(source, write.as_deref(), &output, &places)
+        }
+        remote => {
+            let settings = Settings::resolve(&line.globals, &places)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::local_io("runtime", &error))?;
+            let desk = Desk {
+                bridge: Bridge::new(settings)?,
+                output,
+                places,
+                no_input: line.globals.no_input,
+            };
+            runtime.block_on(ask(&desk, remote))
+        }
+    }
+}
+
+async fn ask(desk: &Desk, verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Find(find) => verbs::discover::find(desk, find).await,
+        Verb::Help(help) => verbs::discover::help(desk, help).await,
+        Verb::Call(call) => verbs::call::call(desk, call).await,
+        Verb::Resources(resources) => verbs::offers::resources(desk, resources).await,
+        Verb::Read(read) => verbs::offers::read(desk, read).await,
+        Verb::Prompts(prompts) => verbs::offers::prompts(desk, prompts).await,
+        Verb::Prompt(prompt) => verbs::offers::prompt(desk, prompt).await,
+        Verb::Session(verb) => verbs::sessions::run(desk, verb).await,
+        Verb::Calls(verb) => verbs::calls::run(desk, verb).await,
+        Verb::Events(events) => verbs::record::events(desk, events).await,
+        Verb::Trace { trace_id } => verbs::record::trace(desk, trace_id).await,
+        Verb::Audit(audit) => verbs::record::audit(desk, audit).await,
+        Verb::Server(verb) => verbs::servers::run(desk, verb).await,
+        Verb::Doctor => verbs::doctor::doctor(desk).await,
+        Verb::Config(_)
+        | Verb::Connect(_)
+        | Verb::Skill
+        | Verb::Completions { .. }
+        | Verb::Version => Ok(()),
+    }
+}
+
+fn version(output: &Output) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    match output.mode {
+        Mode::Text => output.raw_line(&format!("paperbot-mcp {version}")),
+        _ => output.raw_line(&format!("{{\"version\":\"{version}\"}}")),
+    }
+}

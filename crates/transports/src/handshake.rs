@@ -12,11 +12,12 @@ use crate::spec::{Era, EraChoice, ServerSpec};
 use crate::wire::{self, Params, Request};
 
 /// The modern revision we speak.
-pub const MODERN_VERSION: &str = "2026-07-28";
+pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 /// The newest revision with `initialize`; what we ask a legacy server for.
-pub const LEGACY_VERSION: &str = "2025-11-25";
+pub(crate) const LEGACY_VERSION: &str = "2025-11-25";
 /// Every legacy revision we can go on with.
-pub const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
+pub(crate) const LEGACY_VERSIONS: [&str; 4] =
+    ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
 
 /// Who we say we are.
 const CLIENT_INFO: &str = concat!(
@@ -28,9 +29,26 @@ const CLIENT_INFO: &str = concat!(
 /// Modern errors that only a modern server sends (2026-07-28 § Errors): never fall back on them.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32099..=-32020;
 
+/// "I do not speak that revision"; its data lists the ones it speaks.
+const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// Whether an unsupported-version error names a revision that `initialize` can agree on.
+fn offers_legacy(data: Option<&RawValue>) -> bool {
+    #[derive(Deserialize)]
+    struct Supported {
+        supported: Vec<String>,
+    }
+    let read = data.and_then(|data| serde_json::from_str::<Supported>(data.get()).ok());
+    read.is_some_and(|read| {
+        read.supported
+            .iter()
+            .any(|version| LEGACY_VERSIONS.contains(&version.as_str()))
+    })
+}
+
 /// The `_meta` members every modern request carries.
 #[must_use]
-pub fn modern_meta() -> String {
+pub(crate) fn modern_meta() -> String {
     format!(
         "\"io.modelcontextprotocol/protocolVersion\":\"{MODERN_VERSION}\",\
          \"io.modelcontextprotocol/clientInfo\":{CLIENT_INFO},\"io.modelcontextprotocol/clientCapabilities\":{{}}"
@@ -39,7 +57,7 @@ pub fn modern_meta() -> String {
 
 /// What is put into `_meta` on a connection of this era.
 #[must_use]
-pub fn meta_of(era: Era) -> String {
+pub(crate) fn meta_of(era: Era) -> String {
     match era {
         Era::Modern => modern_meta(),
         Era::Legacy => String::new(),
@@ -146,6 +164,11 @@ async fn discover(carrier: &Carrier, timeout: Duration) -> Result<Probe, Connect
         .await;
     match answer {
         Ok(result) => Ok(read_discovered(carrier, &result)),
+        Err(RequestError::Rpc {
+            code: UNSUPPORTED_VERSION,
+            data,
+            ..
+        }) if offers_legacy(data.as_deref()) => Ok(Probe::NotModern),
         Err(RequestError::Rpc { code, message, .. }) if MODERN_ERRORS.contains(&code) => {
             Err(ConnectError::Protocol {
                 detail: format!("the modern server refused us with {code}: {message}"),

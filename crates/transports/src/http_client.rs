@@ -32,7 +32,7 @@ const MAX_IDLE_PER_HOST: usize = 128;
 /// Idle connections are closed after this; common servers close theirs after 5 to 75 seconds anyway.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this much silence the kernel asks whether a peer behind a held stream is still there.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// Clients that are remembered for sharing; one more policy than this gets a client of its own.
 const MAX_SHARED_CLIENTS: usize = 64;
 
@@ -164,8 +164,8 @@ fn explain(error: &(dyn StdError + 'static), connect: bool) -> String {
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |current: &&(dyn StdError + 'static)| {
-        let current: &(dyn StdError + 'static) = *current;
+    std::iter::successors(Some(error), |current: &&'a (dyn StdError + 'static)| {
+        let current: &'a (dyn StdError + 'static) = *current;
         match current.downcast_ref::<std::io::Error>() {
             Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
             None => current.source(),

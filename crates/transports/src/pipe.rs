@@ -3,6 +3,7 @@
 //! One task writes, one reads; calls meet them through [`Pending`]. Knows nothing of processes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,7 +18,7 @@ use crate::error::{CloseReason, Executed, RequestError};
 use crate::frame::{Frame, Framer, find_id};
 use crate::pending::Pending;
 use crate::spec::WireLimits;
-use crate::wire::{self, Incoming, ServerRequest};
+use crate::wire::{self, Incoming, Request, ServerRequest};
 
 /// Lines waiting to be written. A server that does not read blocks its callers here, each until its deadline.
 const WRITE_QUEUE: usize = 256;
@@ -74,6 +75,7 @@ impl Pipe {
             inbound,
             lines: lines.downgrade(),
             limit: limits.frame_bytes,
+            blamed: AtomicBool::new(false),
         };
         let stopped = stop.clone();
         tasks.spawn(async move {
@@ -98,10 +100,10 @@ impl Pipe {
         &self,
         id: u64,
         line: String,
-        progress: Option<mpsc::Sender<wire::Notification>>,
-        timeout: Duration,
+        request: &Request,
     ) -> Result<Box<RawValue>, RequestError> {
-        let Some(answer) = self.pending.enter(id, progress)? else {
+        let timeout = request.timeout;
+        let Some(answer) = self.pending.enter(id, request.progress.clone())? else {
             return Err(RequestError::Closed {
                 executed: Executed::No,
             });
@@ -219,6 +221,8 @@ struct Reading {
     inbound: mpsc::Sender<Inbound>,
     lines: mpsc::WeakSender<String>,
     limit: usize,
+    /// The call the present over-long line belongs to has failed already.
+    blamed: AtomicBool,
 }
 
 impl Reading {
@@ -249,8 +253,17 @@ impl Reading {
                 Ok(message) => self.deliver(message),
                 Err(_) => self.garbage(&line),
             },
-            Frame::TooLong { head } => self.too_long(find_id(&head, false), true),
-            Frame::TooLongEnded { tail } => self.too_long(find_id(&tail, true), false),
+            Frame::TooLong { head } => {
+                self.pending.count_garbage();
+                self.blamed.store(false, Ordering::Relaxed);
+                self.too_long(find_id(&head, false));
+            }
+            Frame::TooLongEnded { tail } => {
+                // Its end says whose it was only when its beginning did not.
+                if !self.blamed.load(Ordering::Relaxed) {
+                    self.too_long(find_id(&tail, true));
+                }
+            }
         }
     }
 
@@ -307,18 +320,17 @@ impl Reading {
         }
     }
 
-    fn too_long(&self, id: Option<u64>, first_sight: bool) {
-        let error = || RequestError::TooLarge {
-            limit_bytes: self.limit,
+    fn too_long(&self, id: Option<u64>) {
+        // Without an id it was this call's answer when nobody else is waiting.
+        let only = || match self.pending.ids()[..] {
+            [only] => Some(only),
+            _ => None,
         };
-        if first_sight {
-            self.pending.count_garbage();
-        }
-        if let Some(id) = id {
-            self.pending.fail(id, error());
-        } else if let [only] = self.pending.ids()[..] {
-            // Nobody else is waiting, so it was this call's answer.
-            self.pending.fail(only, error());
+        if let Some(id) = id.or_else(only) {
+            self.blamed.store(true, Ordering::Relaxed);
+            let limit_bytes = self.limit;
+            self.pending
+                .fail(id, RequestError::TooLarge { limit_bytes });
         }
     }
 }

@@ -80,6 +80,10 @@ impl ToolResult {
             let detail = format!("the result is larger than {limit_bytes} bytes");
             return Err(Fault::new(ErrorCode::ResultTooLarge, detail));
         }
+        // serde reads a struct from a list, too; MCP does not.
+        if !raw.get().trim_start().starts_with('{') {
+            return Err(broken("the result is no object"));
+        }
         let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else {
             return Err(broken("the result is no object"));
         };

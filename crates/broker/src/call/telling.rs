@@ -130,7 +130,7 @@ impl Inner {
 
     fn tell(&self, kind: EventKind, live: &Live, data: serde_json::Result<Box<RawValue>>) {
         let Ok(data) = data else { return };
-        self.events.publish(NewEvent {
+        let event = NewEvent {
             kind,
             workspace: live.intent.workspace.clone(),
             user: Some(live.intent.user.clone()),
@@ -138,6 +138,8 @@ impl Inner {
             session_id: live.session().map(|id| id.to_string()),
             call_id: Some(live.id.to_string()),
             data,
-        });
+        };
+        // What tells of a call that changed nothing need not all go to disk when there is very much of it.
+        self.events.publish_as(event, !live.intent.is_durable());
     }
 }

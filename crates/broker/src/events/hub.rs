@@ -30,6 +30,8 @@ const DISK_EVENTS_A_SECOND: u32 = 500;
 const GATHER: Duration = Duration::from_millis(20);
 /// Largest run, in bytes.
 const RUN_BYTES: usize = 256 * 1024;
+/// How long before and after its calls a trace may have events.
+const TRACE_MARGIN_MS: i64 = 1000;
 /// Subscribers of one workspace.
 const MAX_SUBSCRIBERS: usize = 1024;
 
@@ -110,8 +112,14 @@ impl EventHub {
     /// # Errors
     /// `store_unavailable`.
     pub async fn start(store: &Store) -> Result<Self, BrokerError> {
-        let inner = Inner { store: store.clone(), streams: Mutex::default(), stopped: AtomicBool::new(false) };
-        let hub = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            store: store.clone(),
+            streams: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        };
+        let hub = Self {
+            inner: Arc::new(inner),
+        };
         for workspace in store.workspaces().await? {
             hub.add_workspace(&workspace).await?;
         }
@@ -144,8 +152,13 @@ impl EventHub {
             budget_since: Instant::now(),
             subscribers: Vec::new(),
         };
-        let stream = Arc::new(Stream { workspace: workspace.clone(), state: Mutex::new(state) });
-        locked(&self.inner.streams).entry(workspace.clone()).or_insert(stream);
+        let stream = Arc::new(Stream {
+            workspace: workspace.clone(),
+            state: Mutex::new(state),
+        });
+        locked(&self.inner.streams)
+            .entry(workspace.clone())
+            .or_insert(stream);
         Ok(())
     }
 
@@ -156,7 +169,9 @@ impl EventHub {
     /// Publishes one event; never waits. `volatile`: it tells of a call that changed nothing, so when there are
     /// very many a second it need not go to disk.
     pub fn publish_as(&self, event: NewEvent, volatile: bool) {
-        let Some(stream) = self.stream(&event.workspace) else { return };
+        let Some(stream) = self.stream(&event.workspace) else {
+            return;
+        };
         let mut state = locked(&stream.state);
         let id = state.next;
         state.next += 1;
@@ -172,8 +187,13 @@ impl EventHub {
             workspace: event.workspace,
         });
         state.remember(&event);
-        let first = state.to_disk(&event, volatile);
-        state.subscribers.retain(|queue| queue.upgrade().inspect(|queue| queue.offer(&event)).is_some());
+        let first = state.queue_for_disk(&event, volatile);
+        state.subscribers.retain(|queue| {
+            queue
+                .upgrade()
+                .inspect(|queue| queue.offer(&event))
+                .is_some()
+        });
         let reserve = state.must_reserve();
         drop(state);
         if first {
@@ -192,7 +212,8 @@ impl EventHub {
     /// Whether anybody listens in a workspace.
     #[must_use]
     pub fn has_subscribers(&self, workspace: &WorkspaceId) -> bool {
-        self.stream(workspace).is_some_and(|stream| !locked(&stream.state).subscribers.is_empty())
+        self.stream(workspace)
+            .is_some_and(|stream| !locked(&stream.state).subscribers.is_empty())
     }
 
     fn write_soon(&self, stream: &Arc<Stream>) {
@@ -212,7 +233,11 @@ impl EventHub {
         tokio::spawn(async move {
             let marks = {
                 let state = locked(&stream.state);
-                Marks { reserved: state.next + RESERVE, gone: state.marks.gone.max(state.shed), ..state.marks }
+                Marks {
+                    reserved: state.next + RESERVE,
+                    gone: state.marks.gone.max(state.shed),
+                    ..state.marks
+                }
             };
             let reserved = store.mark_events(&stream.workspace, marks).await;
             let mut state = locked(&stream.state);
@@ -224,7 +249,12 @@ impl EventHub {
     }
 
     /// Events from now on or from an id on, as one viewer may see them.
-    pub(crate) fn subscribe(&self, workspace: &WorkspaceId, viewer: Viewer, query: EventQuery) -> Option<Subscription> {
+    pub(crate) fn subscribe(
+        &self,
+        workspace: &WorkspaceId,
+        viewer: Viewer,
+        query: EventQuery,
+    ) -> Option<Subscription> {
         let stream = self.stream(workspace)?;
         let queue = Arc::new(Queue::new(viewer, query));
         {
@@ -242,6 +272,10 @@ impl EventHub {
     ///
     /// # Errors
     /// `store_unavailable`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where, for whom, which, and how many"
+    )]
     pub(crate) async fn history(
         &self,
         workspace: &WorkspaceId,
@@ -249,12 +283,16 @@ impl EventHub {
         query: &EventQuery,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, BrokerError> {
-        let Some(stream) = self.stream(workspace) else { return Ok(Vec::new()) };
+        let Some(stream) = self.stream(workspace) else {
+            return Ok(Vec::new());
+        };
         let mut found = Vec::new();
         let mut after = i64::try_from(query.after.unwrap_or(0)).unwrap_or(i64::MAX);
         loop {
             let batch = stream.read_after(&self.inner.store, after).await?;
-            let Some(last) = batch.last() else { return Ok(found) };
+            let Some(last) = batch.last() else {
+                return Ok(found);
+            };
             after = i64::try_from(last.id).unwrap_or(i64::MAX);
             for event in batch {
                 if viewer.sees(&event, query) {
@@ -267,7 +305,7 @@ impl EventHub {
         }
     }
 
-    /// Kept events of one trace in a span of time, oldest first.
+    /// Kept events of one trace, oldest first; found by when its calls ran.
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -275,11 +313,22 @@ impl EventHub {
         &self,
         workspace: &WorkspaceId,
         trace_id: &str,
-        span_ms: (i64, i64),
+        limit: usize,
     ) -> Result<Vec<Arc<Event>>, BrokerError> {
-        let Some(stream) = self.stream(workspace) else { return Ok(Vec::new()) };
-        let mut events = stream.read_between(&self.inner.store, span_ms).await?;
+        let Some(stream) = self.stream(workspace) else {
+            return Ok(Vec::new());
+        };
+        self.inner.store.flush().await;
+        let Some((first, last)) = self.inner.store.trace_span(workspace, trace_id).await? else {
+            return Ok(Vec::new());
+        };
+        let span = (
+            first - TRACE_MARGIN_MS,
+            last.saturating_add(TRACE_MARGIN_MS),
+        );
+        let mut events = stream.read_between(&self.inner.store, span).await?;
         events.retain(|event| event.trace_id.as_deref() == Some(trace_id));
+        events.truncate(limit);
         Ok(events)
     }
 
@@ -292,7 +341,11 @@ impl EventHub {
             let marks = {
                 let state = locked(&stream.state);
                 // Nothing past `next` was given out, and everything that was is written: no gap to tell of.
-                Marks { reserved: state.next - 1, gone: state.marks.gone.max(state.shed), ..state.marks }
+                Marks {
+                    reserved: state.next - 1,
+                    gone: state.marks.gone.max(state.shed),
+                    ..state.marks
+                }
             };
             self.inner.store.flush().await;
             if let Err(error) = self.inner.store.mark_events(&stream.workspace, marks).await {
@@ -307,13 +360,15 @@ impl State {
         self.ring_bytes += event.weight_bytes();
         self.ring.push_back(Arc::clone(event));
         while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {
-            let Some(oldest) = self.ring.pop_front() else { break };
+            let Some(oldest) = self.ring.pop_front() else {
+                break;
+            };
             self.ring_bytes -= oldest.weight_bytes();
         }
     }
 
     /// Queues an event for the store; true when somebody must start the writing.
-    fn to_disk(&mut self, event: &Arc<Event>, volatile: bool) -> bool {
+    fn queue_for_disk(&mut self, event: &Arc<Event>, volatile: bool) -> bool {
         if volatile {
             if self.budget_since.elapsed() >= Duration::from_secs(1) {
                 self.budget_since = Instant::now();
@@ -340,7 +395,9 @@ impl State {
     fn floor(&self) -> i64 {
         match self.ring.front() {
             // Memory reaches back past the newest event that is on no disk.
-            Some(first) if i64::try_from(first.id).unwrap_or(i64::MAX) > self.shed => self.marks.gone.max(self.shed),
+            Some(first) if i64::try_from(first.id).unwrap_or(i64::MAX) > self.shed => {
+                self.marks.gone.max(self.shed)
+            }
             Some(first) => i64::try_from(first.id).unwrap_or(i64::MAX) - 1,
             None => self.marks.gone.max(self.shed),
         }
@@ -357,8 +414,13 @@ impl Stream {
         };
         let mut run: Option<Chunk> = None;
         for event in unwritten {
-            let Some(line) = event.to_line() else { continue };
-            let (id, time) = (i64::try_from(event.id).unwrap_or(i64::MAX), event.ts.timestamp_millis());
+            let Some(line) = event.to_line() else {
+                continue;
+            };
+            let (id, time) = (
+                i64::try_from(event.id).unwrap_or(i64::MAX),
+                event.ts.timestamp_millis(),
+            );
             let chunk = run.get_or_insert_with(|| Chunk {
                 workspace: self.workspace.clone(),
                 first_id: id,
@@ -401,12 +463,20 @@ impl Stream {
     }
 
     /// Some events after an id, oldest first; none when there are no more.
-    pub(super) async fn read_after(&self, store: &Store, after: i64) -> Result<Vec<Arc<Event>>, StoreError> {
+    pub(super) async fn read_after(
+        &self,
+        store: &Store,
+        after: i64,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
         let from_ring = |state: &State| -> Option<Vec<Arc<Event>>> {
             let first = i64::try_from(state.ring.front()?.id).unwrap_or(i64::MAX);
             // Ids rise by one in memory, so the ring has all that follows when it begins early enough.
-            let whole = first <= after + 1 || first == state.started_at && after >= state.marks.written;
-            let newer = state.ring.iter().filter(|event| i64::try_from(event.id).is_ok_and(|id| id > after));
+            let whole =
+                first <= after + 1 || first == state.started_at && after >= state.marks.written;
+            let newer = state
+                .ring
+                .iter()
+                .filter(|event| i64::try_from(event.id).is_ok_and(|id| id > after));
             whole.then(|| newer.cloned().collect())
         };
         if let Some(events) = from_ring(&locked(&self.state)) {
@@ -420,19 +490,37 @@ impl Stream {
         if events.is_empty() {
             // What went to no disk may still be in memory.
             let state = locked(&self.state);
-            events = state.ring.iter().filter(|event| i64::try_from(event.id).is_ok_and(|id| id > after)).cloned().collect();
+            events = state
+                .ring
+                .iter()
+                .filter(|event| i64::try_from(event.id).is_ok_and(|id| id > after))
+                .cloned()
+                .collect();
         }
         Ok(events)
     }
 
     /// Events of a span of time, from disk and memory, oldest first.
-    pub(super) async fn read_between(&self, store: &Store, span_ms: (i64, i64)) -> Result<Vec<Arc<Event>>, StoreError> {
-        let inside = |event: &Arc<Event>| (span_ms.0..=span_ms.1).contains(&event.ts.timestamp_millis());
+    pub(super) async fn read_between(
+        &self,
+        store: &Store,
+        span_ms: (i64, i64),
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let inside =
+            |event: &Arc<Event>| (span_ms.0..=span_ms.1).contains(&event.ts.timestamp_millis());
         let (mut events, covered) = {
             let state = locked(&self.state);
             let oldest = state.ring.front().map(|event| event.ts.timestamp_millis());
             let covered = oldest.is_some_and(|oldest| oldest < span_ms.0);
-            (state.ring.iter().filter(|event| inside(event)).cloned().collect::<Vec<_>>(), covered)
+            (
+                state
+                    .ring
+                    .iter()
+                    .filter(|event| inside(event))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+                covered,
+            )
         };
         if covered {
             return Ok(events);
@@ -448,6 +536,9 @@ impl Stream {
 
     fn parse(&self, bodies: &[String]) -> Vec<Arc<Event>> {
         let lines = bodies.iter().flat_map(|body| body.lines());
-        lines.filter_map(|line| Event::from_line(line, &self.workspace)).map(Arc::new).collect()
+        lines
+            .filter_map(|line| Event::from_line(line, &self.workspace))
+            .map(Arc::new)
+            .collect()
     }
 }

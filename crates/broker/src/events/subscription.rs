@@ -42,7 +42,12 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn new(viewer: Viewer, query: EventQuery) -> Self {
-        Self { viewer, query, state: Mutex::default(), wake: Notify::new() }
+        Self {
+            viewer,
+            query,
+            state: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, Waiting> {
@@ -61,9 +66,16 @@ impl Queue {
         state.bytes += event.weight_bytes();
         state.events.push_back(Arc::clone(event));
         while state.events.len() > QUEUE_EVENTS || state.bytes > QUEUE_BYTES {
-            let Some(at) = state.events.iter().position(|event| event.kind == EventKind::ToolLog) else {
+            let Some(at) = state
+                .events
+                .iter()
+                .position(|event| event.kind == EventKind::ToolLog)
+            else {
                 // Only status and results are left, and those are never dropped: the reader starts anew.
-                *state = Waiting { overrun: true, ..Waiting::default() };
+                *state = Waiting {
+                    overrun: true,
+                    ..Waiting::default()
+                };
                 break;
             };
             if let Some(lost) = state.events.remove(at) {
@@ -83,7 +95,10 @@ impl Queue {
             return Popped::Overrun;
         }
         if let Some(lost) = state.lost_event.take() {
-            let (lines, bytes) = (std::mem::take(&mut state.lost_logs), std::mem::take(&mut state.lost_bytes));
+            let (lines, bytes) = (
+                std::mem::take(&mut state.lost_logs),
+                std::mem::take(&mut state.lost_bytes),
+            );
             return Popped::Event(told_lost(&lost, lines, bytes));
         }
         match state.events.pop_front() {
@@ -107,7 +122,10 @@ fn told_lost(last: &Event, lines: u64, bytes: usize) -> Arc<Event> {
     let data = json!({
         "req_id": last.call_id, "channel": "stderr", "data": "", "dropped_bytes": bytes, "dropped_lines": lines,
     });
-    Arc::new(Event { data: shared(&data), ..last.clone() })
+    Arc::new(Event {
+        data: shared(&data),
+        ..last.clone()
+    })
 }
 
 fn shared(data: &serde_json::Value) -> Arc<RawValue> {
@@ -135,10 +153,23 @@ impl Subscription {
     pub(super) fn new(stream: Arc<Stream>, queue: Arc<Queue>, store: Store) -> Self {
         let until = stream.newest();
         let whole_call = queue.query.call_id.is_some();
-        let after = queue.query.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+        let after = queue
+            .query
+            .after
+            .map(|after| i64::try_from(after).unwrap_or(i64::MAX));
         let replay_from = after.or(whole_call.then_some(0));
         let given = after.unwrap_or(0);
-        Self { stream, queue, store, replay: VecDeque::new(), replay_from, until, given, started: false, ended: false }
+        Self {
+            stream,
+            queue,
+            store,
+            replay: VecDeque::new(),
+            replay_from,
+            until,
+            given,
+            started: false,
+            ended: false,
+        }
     }
 
     /// The next event; `None` when the stream is over: a call's end, or after a `resync` to a reader too slow.
@@ -177,7 +208,9 @@ impl Subscription {
 
     /// What was asked for is not there: told first, then everything that is.
     fn first_resync(&mut self) -> Option<Arc<Event>> {
-        let after = self.replay_from.filter(|_| self.queue.query.call_id.is_none())?;
+        let after = self
+            .replay_from
+            .filter(|_| self.queue.query.call_id.is_none())?;
         let (oldest, reason) = self.stream.missing_after(after)?;
         self.given = oldest - 1;
         self.replay_from = Some(oldest - 1);
@@ -189,15 +222,20 @@ impl Subscription {
             Some(call) => {
                 // A call's id tells when it began, so its events are found by time.
                 let (seconds, nanos) = call.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
-                let began = i64::try_from(seconds * 1000 + u64::from(nanos / 1_000_000)).unwrap_or(0);
+                let began =
+                    i64::try_from(seconds * 1000 + u64::from(nanos / 1_000_000)).unwrap_or(0);
                 self.replay_from = None;
-                self.stream.read_between(&self.store, (began - CALL_LEAD_MS, i64::MAX)).await
+                self.stream
+                    .read_between(&self.store, (began - CALL_LEAD_MS, i64::MAX))
+                    .await
             }
             None => self.stream.read_after(&self.store, from).await,
         };
         match read {
             Ok(events) => {
-                let last = events.last().map(|event| i64::try_from(event.id).unwrap_or(i64::MAX));
+                let last = events
+                    .last()
+                    .map(|event| i64::try_from(event.id).unwrap_or(i64::MAX));
                 self.replay.extend(events);
                 // Live events after `until` wait in the queue; replay need not go further.
                 if self.replay_from.is_some() {
@@ -217,7 +255,10 @@ impl Subscription {
     fn gives(&mut self, event: &Arc<Event>) -> bool {
         let id = i64::try_from(event.id).unwrap_or(i64::MAX);
         let synthetic = event.kind == EventKind::ToolLog || event.kind == EventKind::Resync;
-        if id < self.given || id == self.given && !synthetic || !self.queue.viewer.sees(event, &self.queue.query) {
+        if id < self.given
+            || id == self.given && !synthetic
+            || !self.queue.viewer.sees(event, &self.queue.query)
+        {
             return event.kind == EventKind::Resync;
         }
         self.given = id;

@@ -3,16 +3,19 @@
 pub mod calls;
 pub mod catalog;
 pub mod page;
+pub mod principals;
+pub mod records;
 pub mod resources;
 pub mod servers;
 pub mod sessions;
 pub mod traces;
+mod upkeep;
 mod visibility;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::sessions::{SessionLimits, Sessions};
+use ::sessions::{SessionLimits, Sessions, WorkspaceId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +28,7 @@ use crate::definition::Secrets;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::EventHub;
 use crate::gate::Gate;
+use crate::keys::{DEFAULT_WORKSPACE, Keys};
 use crate::ledger::Ledger;
 use crate::limits::{CallLimits, CatalogLimits};
 use crate::meters::Meters;
@@ -68,8 +72,8 @@ impl BrokerOptions {
             catalog: CatalogLimits::default(),
             outbound: OutboundPolicy::default(),
             secrets: Secrets::default(),
-            idempotency_retention: Duration::from_secs(24 * 3600),
-            retention: Duration::from_secs(90 * 24 * 3600),
+            idempotency_retention: Duration::from_hours(24),
+            retention: Duration::from_hours(90 * 24),
             node: "local".to_owned(),
         }
     }
@@ -86,6 +90,7 @@ pub struct Broker {
 pub(crate) struct Inner {
     pub store: Store,
     pub events: EventHub,
+    pub keys: Keys,
     pub sessions: Sessions,
     pub registry: Arc<Registry>,
     pub catalogues: Catalogues,
@@ -106,6 +111,12 @@ impl Broker {
     /// # Errors
     /// `store_unavailable`.
     pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
+        options
+            .store
+            .set_key_retention(options.idempotency_retention);
+        if let Ok(workspace) = WorkspaceId::new(DEFAULT_WORKSPACE) {
+            options.store.add_workspace(&workspace).await?;
+        }
         let events = EventHub::start(&options.store).await?;
         let swept = options.store.sweep_calls(&options.node).await?;
         if swept > 0 {
@@ -130,12 +141,14 @@ impl Broker {
             stop: stop.clone(),
         });
         catalogues.restore().await?;
+        upkeep::start(&options.store, options.retention, (&tasks, &stop));
         let meters = Meters::new();
         let (own, all) = (options.calls.in_flight_per_user, options.calls.in_flight);
         let gate = Gate::new(own, all, meters.in_flight());
         Ok(Self {
             inner: Arc::new(Inner {
                 ledger: Ledger::new(options.store.clone()),
+                keys: Keys::new(options.store.clone()),
                 store: options.store,
                 events,
                 sessions,
@@ -198,3 +211,6 @@ impl Broker {
         inner.store.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

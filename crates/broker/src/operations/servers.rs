@@ -112,7 +112,15 @@ impl Broker {
         servers: BTreeMap<ServerName, Definition>,
     ) -> Result<Applied, BrokerError> {
         let inner = &self.inner;
+        let workspaces: BTreeSet<WorkspaceId> = servers
+            .values()
+            .filter_map(|one| one.workspace().ok())
+            .collect();
         let (applied, gone) = inner.registry.replace_file(servers)?;
+        for workspace in &workspaces {
+            inner.store.add_workspace(workspace).await?;
+            inner.events.add_workspace(workspace).await?;
+        }
         for server in gone {
             inner.let_go(&server.workspace, &server.name).await;
         }
@@ -123,6 +131,7 @@ impl Broker {
     ///
     /// # Errors
     /// `invalid_request`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn list_servers(
         &self,
         asker: &Asker,
@@ -140,6 +149,7 @@ impl Broker {
     ///
     /// # Errors
     /// `server_not_found`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn get_server(&self, asker: &Asker, name: &str) -> Result<ServerView, BrokerError> {
         Ok(view(&*self.inner.server_or_fault(asker, name)?))
     }
@@ -149,6 +159,10 @@ impl Broker {
     ///
     /// # Errors
     /// `forbidden`, `invalid_arguments`, `conflict`, `version_conflict`, `store_unavailable`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who, which, what, and what it is based on"
+    )]
     pub async fn put_server(
         &self,
         asker: &Asker,
@@ -184,8 +198,15 @@ impl Broker {
         if !inner.store.save_server(&saved, base).await? {
             return Err(another_version());
         }
-        let server = inner.registry.put(saved);
+        // A name that was deleted before goes on counting: the store says which version this became.
+        let versions = inner.store.server_versions(workspace, &saved.name).await?;
+        let server = inner
+            .registry
+            .put(versions.into_iter().next().unwrap_or(saved));
         inner.let_go(&server.workspace, &server.name).await;
+        inner
+            .note_action(asker, "server_saved", server.name.as_str())
+            .await;
         inner.tell_version(asker, &server.name, Some(server.version));
         Ok(view(&server))
     }
@@ -214,6 +235,9 @@ impl Broker {
         }
         inner.registry.remove(&server.workspace, &server.name);
         inner.let_go(&server.workspace, &server.name).await;
+        inner
+            .note_action(asker, "server_deleted", server.name.as_str())
+            .await;
         inner.tell_version(asker, &server.name, None);
         Ok(())
     }
@@ -264,6 +288,10 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::put_server`], and `server_not_found`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who, which, to what, and what it is based on"
+    )]
     pub async fn rollback_server(
         &self,
         asker: &Asker,
@@ -366,7 +394,7 @@ impl Inner {
         let lease = self.sessions.acquire(&caller, &target, deadline).await;
         let lease = lease.map_err(|error| upstream.not_opened(&error))?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let listing = catalog::listing::fetch(&lease, left).await;
+        let listing = Box::pin(catalog::listing::fetch(&lease, left)).await;
         let listing = listing.map_err(|error| upstream.not_listed(&error))?;
         let peer = lease.peer();
         Ok(TestReport {

@@ -16,7 +16,7 @@ pub struct TraceView {
     /// Oldest first.
     pub calls: Vec<CallView>,
     /// Oldest first.
-    pub events: Vec<Event>,
+    pub events: Vec<std::sync::Arc<Event>>,
 }
 
 /// Calls and events shown of one trace.

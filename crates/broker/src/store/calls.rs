@@ -1,10 +1,16 @@
 //! Rows of the ledger. SQL and its columns; what they mean is said in [`crate::ledger`].
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 use sessions::{Lane, UserId, WorkspaceId};
-use sqlx::any::{AnyPool, AnyRow};
-use sqlx::{Any, AssertSqlSafe, QueryBuilder, Row as _, Transaction};
+use sqlx::AnyPool;
+use sqlx::any::AnyArguments;
+use sqlx::any::AnyRow;
+use sqlx::query::Query;
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
+use super::db::placeholders;
 use super::writer::Job;
 use super::{StoreError, from_ms, ms};
 use crate::call::CallId;
@@ -18,14 +24,20 @@ const COLUMNS: &str = "id, workspace, user_id, key_id, kind, reference, lane, tr
 /// The columns of a row as it is inserted.
 const INSERTED: &str = "INSERT INTO calls (id, workspace, user_id, key_id, kind, reference, lane, trace_id, \
      arguments_digest, preview, schema_hash, idempotency_key, request_digest, read_only, detached, node, created_ms, \
-     state, session_id, ended_ms, duration_ms, code, result, fault) ";
+     state, session_id, ended_ms, duration_ms, code, result, fault) VALUES ";
+/// How many those are.
+const INSERTED_COLUMNS: usize = 24;
 /// Rows in one statement: below the 999 parameters every SQLite allows.
 const ROWS_A_STATEMENT: usize = 40;
 /// Rows removed in one statement, so that pruning never holds the writer for long.
 const PRUNE_CHUNK: i64 = 500;
 
 /// Commits intents and ends in one transaction; for each whether it took.
-pub(super) async fn commit(pool: &AnyPool, jobs: &[Job], own: (&str, i64)) -> Result<Vec<bool>, sqlx::Error> {
+pub(super) async fn commit(
+    pool: &AnyPool,
+    jobs: &[Job],
+    own: (&str, i64),
+) -> Result<Vec<bool>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -39,7 +51,11 @@ pub(super) async fn commit(pool: &AnyPool, jobs: &[Job], own: (&str, i64)) -> Re
     Ok(outcomes)
 }
 
-async fn begin(tx: &mut Transaction<'_, Any>, intent: &Intent, own: (&str, i64)) -> Result<bool, sqlx::Error> {
+async fn begin(
+    tx: &mut Transaction<'_, Any>,
+    intent: &Intent,
+    own: (&str, i64),
+) -> Result<bool, sqlx::Error> {
     let (node, retention_ms) = own;
     if let Some(key) = &intent.idempotency_key {
         let now = ms(intent.created_at);
@@ -69,35 +85,41 @@ async fn begin(tx: &mut Transaction<'_, Any>, intent: &Intent, own: (&str, i64))
             return Ok(false);
         }
     }
-    let mut builder = QueryBuilder::new(INSERTED);
-    builder.push_values([intent], |mut row, intent| {
-        push_intent(&mut row, intent, node);
-        row.push_bind(CallState::Dispatched.as_str());
-        row.push_bind(None::<String>).push_bind(None::<i64>).push_bind(None::<i64>);
-        row.push_bind(None::<String>).push_bind(None::<String>).push_bind(None::<String>);
-    });
-    builder.build().execute(&mut **tx).await?;
+    let sql = AssertSqlSafe(format!("{INSERTED}{}", placeholders(1, INSERTED_COLUMNS)));
+    bind_intent(sqlx::query(sql), intent, node)
+        .bind(CallState::Dispatched.as_str())
+        .bind(None::<String>)
+        .bind(None::<i64>)
+        .bind(None::<i64>)
+        .bind(None::<String>)
+        .bind(None::<String>)
+        .bind(None::<String>)
+        .execute(&mut **tx)
+        .await?;
     Ok(true)
 }
 
-fn push_intent(row: &mut sqlx::query_builder::Separated<'_, Any, &'static str>, intent: &Intent, node: &str) {
-    row.push_bind(intent.id.to_string());
-    row.push_bind(intent.workspace.as_str().to_owned());
-    row.push_bind(intent.user.as_str().to_owned());
-    row.push_bind(intent.key_id.clone());
-    row.push_bind(intent.kind.as_str());
-    row.push_bind(intent.reference.clone());
-    row.push_bind(intent.lane.as_str().to_owned());
-    row.push_bind(intent.trace_id.clone());
-    row.push_bind(catalog::Hash(intent.arguments_digest).hex());
-    row.push_bind(intent.preview.clone());
-    row.push_bind(intent.schema_hash.map(|hash| hash.hex()));
-    row.push_bind(intent.idempotency_key.clone());
-    row.push_bind(catalog::Hash(intent.request_digest).hex());
-    row.push_bind(intent.read_only);
-    row.push_bind(intent.detached);
-    row.push_bind(node.to_owned());
-    row.push_bind(ms(intent.created_at));
+type Bound<'q> = Query<'q, Any, AnyArguments>;
+
+fn bind_intent<'q>(query: Bound<'q>, intent: &Intent, node: &str) -> Bound<'q> {
+    query
+        .bind(intent.id.to_string())
+        .bind(intent.workspace.as_str().to_owned())
+        .bind(intent.user.as_str().to_owned())
+        .bind(intent.key_id.clone())
+        .bind(intent.kind.as_str())
+        .bind(intent.reference.clone())
+        .bind(intent.lane.as_str().to_owned())
+        .bind(intent.trace_id.clone())
+        .bind(catalog::Hash(intent.arguments_digest).hex())
+        .bind(intent.preview.clone())
+        .bind(intent.schema_hash.map(|hash| hash.hex()))
+        .bind(intent.idempotency_key.clone())
+        .bind(catalog::Hash(intent.request_digest).hex())
+        .bind(i64::from(intent.read_only))
+        .bind(i64::from(intent.detached))
+        .bind(node.to_owned())
+        .bind(ms(intent.created_at))
 }
 
 /// The first end wins: a row that ended is not touched again.
@@ -126,31 +148,47 @@ pub(super) async fn insert_finished(
     node: &str,
 ) -> Result<(), sqlx::Error> {
     for chunk in rows.chunks(ROWS_A_STATEMENT) {
-        let mut builder = QueryBuilder::new(INSERTED);
-        builder.push_values(chunk, |mut row, (intent, settled)| {
-            push_intent(&mut row, intent, node);
-            row.push_bind(settled.state.as_str());
-            row.push_bind(settled.session_id.clone());
-            row.push_bind(ms(settled.ended_at));
-            row.push_bind(i64::try_from(settled.duration_ms).unwrap_or(i64::MAX));
-            row.push_bind(settled.code);
-            row.push_bind(settled.result.clone());
-            row.push_bind(settled.fault.clone());
-        });
         // A batch that was committed although its answer was lost comes again.
-        builder.push(" ON CONFLICT DO NOTHING");
-        builder.build().execute(&mut **tx).await?;
+        let sql = format!(
+            "{INSERTED}{} ON CONFLICT DO NOTHING",
+            placeholders(chunk.len(), INSERTED_COLUMNS)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (intent, settled) in chunk {
+            query = bind_intent(query, intent, node)
+                .bind(settled.state.as_str())
+                .bind(settled.session_id.clone())
+                .bind(ms(settled.ended_at))
+                .bind(i64::try_from(settled.duration_ms).unwrap_or(i64::MAX))
+                .bind(settled.code)
+                .bind(settled.result.clone())
+                .bind(settled.fault.clone());
+        }
+        query.execute(&mut **tx).await?;
     }
     Ok(())
 }
 
-pub(super) async fn get(pool: &AnyPool, workspace: &WorkspaceId, id: CallId) -> Result<Option<Row>, StoreError> {
-    let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM calls WHERE workspace = $1 AND id = $2"));
-    let row = sqlx::query(sql).bind(workspace.as_str()).bind(id.to_string()).fetch_optional(pool).await?;
+pub(super) async fn get(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    id: CallId,
+) -> Result<Option<Row>, StoreError> {
+    let sql = AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM calls WHERE workspace = $1 AND id = $2"
+    ));
+    let row = sqlx::query(sql)
+        .bind(workspace.as_str())
+        .bind(id.to_string())
+        .fetch_optional(pool)
+        .await?;
     row.as_ref().map(read_row).transpose()
 }
 
-pub(super) async fn find_by_key(pool: &AnyPool, intent: &Intent) -> Result<Option<Row>, StoreError> {
+pub(super) async fn find_by_key(
+    pool: &AnyPool,
+    intent: &Intent,
+) -> Result<Option<Row>, StoreError> {
     let sql = AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM calls WHERE id = (SELECT call_id FROM idempotency WHERE workspace = $1 \
          AND user_id = $2 AND reference = $3 AND idempotency_key = $4 AND expires_ms > $5)"
@@ -168,37 +206,66 @@ pub(super) async fn find_by_key(pool: &AnyPool, intent: &Intent) -> Result<Optio
 
 /// Newest first. Conditions are added only where asked for, so that the planner sees a plain query.
 pub(super) async fn list(pool: &AnyPool, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
-    let mut builder = QueryBuilder::<Any>::new(format!("SELECT {COLUMNS} FROM calls WHERE workspace = "));
-    builder.push_bind(filter.workspace.as_str().to_owned());
     let texts = [
-        (" AND user_id = ", filter.user.as_ref().map(|user| user.as_str().to_owned())),
-        (" AND state = ", filter.state.map(|state| state.as_str().to_owned())),
-        (" AND reference = ", filter.reference.clone()),
-        (" AND idempotency_key = ", filter.idempotency_key.clone()),
-        (" AND trace_id = ", filter.trace_id.clone()),
-        (" AND id < ", filter.before.map(|id| id.to_string())),
+        (
+            "user_id =",
+            filter.user.as_ref().map(|user| user.as_str().to_owned()),
+        ),
+        (
+            "state =",
+            filter.state.map(|state| state.as_str().to_owned()),
+        ),
+        ("reference =", filter.reference.clone()),
+        ("idempotency_key =", filter.idempotency_key.clone()),
+        ("trace_id =", filter.trace_id.clone()),
+        ("id <", filter.before.map(|id| id.to_string())),
     ];
-    for (condition, value) in texts {
-        if let Some(value) = value {
-            builder.push(condition).push_bind(value);
-        }
+    let asked: Vec<_> = texts
+        .into_iter()
+        .filter_map(|(condition, value)| Some((condition, value?)))
+        .collect();
+    let mut sql = format!("SELECT {COLUMNS} FROM calls WHERE workspace = $1 AND created_ms >= $2");
+    for (number, (condition, _)) in asked.iter().enumerate() {
+        let _ = write!(sql, " AND {condition} ${}", number + 4);
     }
-    if let Some(since) = filter.since {
-        builder.push(" AND created_ms >= ").push_bind(ms(since));
+    sql.push_str(" ORDER BY id DESC LIMIT $3");
+    let mut query = sqlx::query(AssertSqlSafe(sql))
+        .bind(filter.workspace.as_str().to_owned())
+        .bind(filter.since.map_or(0, ms))
+        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+    for (_, value) in asked {
+        query = query.bind(value);
     }
-    builder.push(" ORDER BY id DESC LIMIT ").push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
-    let rows = builder.build().fetch_all(pool).await?;
+    let rows = query.fetch_all(pool).await?;
     rows.iter().map(read_row).collect()
+}
+
+pub(super) async fn trace_span(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    trace_id: &str,
+) -> Result<Option<(i64, i64)>, StoreError> {
+    let sql = "SELECT MIN(created_ms), MAX(COALESCE(ended_ms, $3)) FROM calls WHERE trace_id = $1 AND workspace = $2";
+    let row = sqlx::query(sql)
+        .bind(trace_id)
+        .bind(workspace.as_str())
+        .bind(ms(Utc::now()))
+        .fetch_one(pool)
+        .await?;
+    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(first.zip(last))
 }
 
 /// Ends what a stopped process of this node left open: nobody knows how it went, and nothing is run again.
 pub(super) async fn sweep(pool: &AnyPool, node: &str) -> Result<u64, StoreError> {
-    let swept = sqlx::query("UPDATE calls SET state = $2, ended_ms = $3 WHERE node = $1 AND ended_ms IS NULL")
-        .bind(node)
-        .bind(CallState::OutcomeUnknown.as_str())
-        .bind(ms(Utc::now()))
-        .execute(pool)
-        .await?;
+    let swept = sqlx::query(
+        "UPDATE calls SET state = $2, ended_ms = $3 WHERE node = $1 AND ended_ms IS NULL",
+    )
+    .bind(node)
+    .bind(CallState::OutcomeUnknown.as_str())
+    .bind(ms(Utc::now()))
+    .execute(pool)
+    .await?;
     Ok(swept.rows_affected())
 }
 
@@ -213,7 +280,10 @@ pub(super) async fn prune(pool: &AnyPool, before: DateTime<Utc>) -> Result<bool,
     .bind(PRUNE_CHUNK)
     .execute(pool)
     .await?;
-    sqlx::query("DELETE FROM idempotency WHERE expires_ms < $1").bind(ms(Utc::now())).execute(pool).await?;
+    sqlx::query("DELETE FROM idempotency WHERE expires_ms < $1")
+        .bind(ms(Utc::now()))
+        .execute(pool)
+        .await?;
     Ok(rows.rows_affected() >= PRUNE_CHUNK.unsigned_abs())
 }
 
@@ -227,11 +297,21 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(|_| corrupt(column));
-    let maybe = |column: &str| row.try_get::<Option<String>, _>(column).map_err(|_| corrupt(column));
-    let number = |column: &str| row.try_get::<Option<i64>, _>(column).map_err(|_| corrupt(column));
-    let flag = |column: &str| row.try_get::<bool, _>(column).map_err(|_| corrupt(column));
-    let digest = |column: &str| text(column).and_then(|hex| unhex(&hex).ok_or_else(|| corrupt(column)));
+    let text = |column: &str| {
+        row.try_get::<String, _>(column)
+            .map_err(|_| corrupt(column))
+    };
+    let maybe = |column: &str| {
+        row.try_get::<Option<String>, _>(column)
+            .map_err(|_| corrupt(column))
+    };
+    let number = |column: &str| {
+        row.try_get::<Option<i64>, _>(column)
+            .map_err(|_| corrupt(column))
+    };
+    let flag = |column: &str| Ok::<_, StoreError>(number(column)? == Some(1));
+    let digest =
+        |column: &str| text(column).and_then(|hex| unhex(&hex).ok_or_else(|| corrupt(column)));
     let intent = Intent {
         id: CallId::parse(&text("id")?).ok_or_else(|| corrupt("id"))?,
         workspace: WorkspaceId::new(&text("workspace")?).map_err(|_| corrupt("workspace"))?,
@@ -243,7 +323,9 @@ fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
         trace_id: text("trace_id")?,
         arguments_digest: digest("arguments_digest")?,
         preview: text("preview")?,
-        schema_hash: maybe("schema_hash")?.and_then(|hex| unhex(&hex)).map(catalog::Hash),
+        schema_hash: maybe("schema_hash")?
+            .and_then(|hex| unhex(&hex))
+            .map(catalog::Hash),
         idempotency_key: maybe("idempotency_key")?,
         request_digest: digest("request_digest")?,
         read_only: flag("read_only")?,

@@ -39,7 +39,11 @@ impl Store {
                 workspace: WorkspaceId::new(&row.try_get::<String, _>(0)?).map_err(corrupt)?,
                 server: ServerName::new(&row.try_get::<String, _>(1)?)
                     .map_err(|_| StoreError::Corrupt("catalogs.server".to_owned()))?,
-                user: if user.is_empty() { None } else { Some(UserId::new(&user).map_err(corrupt)?) },
+                user: if user.is_empty() {
+                    None
+                } else {
+                    Some(UserId::new(&user).map_err(corrupt)?)
+                },
                 hash: row.try_get(3)?,
                 listing: row.try_get(4)?,
                 fetched_at: from_ms(row.try_get(5)?),
@@ -73,7 +77,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_catalogs(&self, workspace: &WorkspaceId, server: &ServerName) -> Result<(), StoreError> {
+    pub async fn delete_catalogs(
+        &self,
+        workspace: &WorkspaceId,
+        server: &ServerName,
+    ) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM catalogs WHERE workspace = $1 AND server = $2")
             .bind(workspace.as_str())
             .bind(server.as_str())

@@ -1,10 +1,11 @@
 //! Events on disk: runs of one workspace's events in one row each, and how far ids were given out.
 
 use sessions::WorkspaceId;
-use sqlx::any::AnyPool;
-use sqlx::{Any, QueryBuilder, Row as _, Transaction};
+use sqlx::AnyPool;
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
 use super::StoreError;
+use super::db::placeholders;
 
 /// Runs read at once.
 const READ_CHUNKS: i64 = 64;
@@ -12,6 +13,11 @@ const READ_CHUNKS: i64 = 64;
 const ROWS_A_STATEMENT: usize = 100;
 /// Runs removed in one statement.
 const PRUNE_CHUNK: i64 = 500;
+
+const INSERTED: &str =
+    "INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) VALUES ";
+/// How many those are.
+const INSERTED_COLUMNS: usize = 6;
 
 /// A run of events written together.
 #[derive(Debug, Clone)]
@@ -34,23 +40,36 @@ pub(crate) struct Marks {
     pub(crate) written: i64,
 }
 
-pub(super) async fn insert(tx: &mut Transaction<'_, Any>, chunks: &[Chunk]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(
+    tx: &mut Transaction<'_, Any>,
+    chunks: &[Chunk],
+) -> Result<(), sqlx::Error> {
     for some in chunks.chunks(ROWS_A_STATEMENT) {
-        let mut builder = QueryBuilder::new("INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) ");
-        builder.push_values(some, |mut row, chunk| {
-            row.push_bind(chunk.workspace.as_str().to_owned());
-            row.push_bind(chunk.last_id).push_bind(chunk.first_id);
-            row.push_bind(chunk.first_ms).push_bind(chunk.last_ms);
-            row.push_bind(chunk.body.clone());
-        });
-        builder.push(" ON CONFLICT DO NOTHING");
-        builder.build().execute(&mut **tx).await?;
+        let sql = format!(
+            "{INSERTED}{} ON CONFLICT DO NOTHING",
+            placeholders(some.len(), INSERTED_COLUMNS)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for chunk in some {
+            query = query
+                .bind(chunk.workspace.as_str().to_owned())
+                .bind(chunk.last_id)
+                .bind(chunk.first_id)
+                .bind(chunk.first_ms)
+                .bind(chunk.last_ms)
+                .bind(chunk.body.clone());
+        }
+        query.execute(&mut **tx).await?;
     }
     Ok(())
 }
 
 /// Reserves ids up to `reserved`; they are given out only after this is committed.
-pub(super) async fn mark(pool: &AnyPool, workspace: &WorkspaceId, marks: Marks) -> Result<(), StoreError> {
+pub(super) async fn mark(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    marks: Marks,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO event_marks (workspace, reserved, gone) VALUES ($1, $2, $3) \
          ON CONFLICT (workspace) DO UPDATE SET reserved = excluded.reserved, gone = excluded.gone",
@@ -73,14 +92,31 @@ pub(super) async fn marks(pool: &AnyPool, workspace: &WorkspaceId) -> Result<Mar
         .fetch_one(pool)
         .await?
         .try_get(0)?;
-    let number = |name: &str| row.as_ref().map_or(Ok(0), |row| row.try_get::<i64, _>(name));
-    Ok(Marks { reserved: number("reserved")?, gone: number("gone")?, written: last.unwrap_or_default() })
+    let number = |name: &str| {
+        row.as_ref()
+            .map_or(Ok(0), |row| row.try_get::<i64, _>(name))
+    };
+    Ok(Marks {
+        reserved: number("reserved")?,
+        gone: number("gone")?,
+        written: last.unwrap_or_default(),
+    })
 }
 
 /// The bodies of runs that end after an id, oldest first, some at a time.
-pub(super) async fn after(pool: &AnyPool, workspace: &WorkspaceId, id: i64) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT body FROM events WHERE workspace = $1 AND last_id > $2 ORDER BY last_id LIMIT $3";
-    let rows = sqlx::query(sql).bind(workspace.as_str()).bind(id).bind(READ_CHUNKS).fetch_all(pool).await?;
+pub(super) async fn after(
+    pool: &AnyPool,
+    workspace: &WorkspaceId,
+    id: i64,
+) -> Result<Vec<String>, StoreError> {
+    let sql =
+        "SELECT body FROM events WHERE workspace = $1 AND last_id > $2 ORDER BY last_id LIMIT $3";
+    let rows = sqlx::query(sql)
+        .bind(workspace.as_str())
+        .bind(id)
+        .bind(READ_CHUNKS)
+        .fetch_all(pool)
+        .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -115,8 +151,15 @@ pub(super) async fn prune(pool: &AnyPool, before_ms: i64) -> Result<bool, StoreE
     .await?;
     // SQLite names no row of a two-column key but by its own; time bounds the chunk instead.
     let sql = "SELECT last_ms FROM events WHERE last_ms < $1 ORDER BY last_ms LIMIT 1 OFFSET $2";
-    let cut = sqlx::query(sql).bind(before_ms).bind(PRUNE_CHUNK).fetch_optional(pool).await?;
+    let cut = sqlx::query(sql)
+        .bind(before_ms)
+        .bind(PRUNE_CHUNK)
+        .fetch_optional(pool)
+        .await?;
     let until: i64 = cut.as_ref().map_or(Ok(before_ms), |row| row.try_get(0))?;
-    sqlx::query("DELETE FROM events WHERE last_ms < $1").bind(until.max(1)).execute(pool).await?;
+    sqlx::query("DELETE FROM events WHERE last_ms < $1")
+        .bind(until.max(1))
+        .execute(pool)
+        .await?;
     Ok(cut.is_some() && until < before_ms)
 }

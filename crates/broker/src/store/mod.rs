@@ -19,7 +19,6 @@ use tokio::task::JoinHandle;
 
 pub use catalogs::KeptCatalog;
 pub use people::{Action, KeyRow, UserRow};
-pub use servers::VersionRow;
 
 use crate::call::CallId;
 use crate::ledger::{Intent, Row, RowFilter, Settled};
@@ -78,7 +77,11 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let db = Db::open(url).await?;
         let (writer, task) = Writer::start(db.clone());
-        Ok(Self { db, writer, task: Arc::new(Mutex::new(Some(task))) })
+        Ok(Self {
+            db,
+            writer,
+            task: Arc::new(Mutex::new(Some(task))),
+        })
     }
 
     /// Whether it answers.
@@ -93,7 +96,9 @@ impl Store {
     /// How long an idempotency key is remembered from now on.
     pub fn set_key_retention(&self, retention: Duration) {
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        self.writer.key_retention_ms.store(retention_ms, Ordering::Relaxed);
+        self.writer
+            .key_retention_ms
+            .store(retention_ms, Ordering::Relaxed);
     }
 
     /// Commits an intent and its key; false when the key is taken, and nothing was written.
@@ -101,7 +106,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin_call(&self, intent: &Intent) -> Result<bool, StoreError> {
-        self.writer.ask(|answer| Job::Begin(Box::new(intent.clone()), answer)).await
+        self.writer
+            .ask(|answer| Job::Begin(Box::new(intent.clone()), answer))
+            .await
     }
 
     /// Commits the end of a call; false when it had ended before.
@@ -109,7 +116,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn settle_call(&self, settled: &Settled) -> Result<bool, StoreError> {
-        self.writer.ask(|answer| Job::Settle(Box::new(settled.clone()), answer)).await
+        self.writer
+            .ask(|answer| Job::Settle(Box::new(settled.clone()), answer))
+            .await
     }
 
     /// Writes a whole row behind its caller's back, soon. Never waits.
@@ -138,7 +147,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn get_call(&self, workspace: &WorkspaceId, id: CallId) -> Result<Option<Row>, StoreError> {
+    pub async fn get_call(
+        &self,
+        workspace: &WorkspaceId,
+        id: CallId,
+    ) -> Result<Option<Row>, StoreError> {
         calls::get(&self.db.read, workspace, id).await
     }
 
@@ -158,6 +171,18 @@ impl Store {
         calls::list(&self.db.read, filter).await
     }
 
+    /// When the calls of a trace began and ended, in unix milliseconds; running ones end late.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn trace_span(
+        &self,
+        workspace: &WorkspaceId,
+        trace_id: &str,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        calls::trace_span(&self.db.read, workspace, trace_id).await
+    }
+
     /// Ends what an earlier process of this node left open as `outcome_unknown`, and names this node.
     ///
     /// # Errors
@@ -172,7 +197,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
-        let before = Utc::now() - chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX);
+        let before =
+            Utc::now() - chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX);
         let calls = calls::prune(&self.db.write, before).await?;
         let events = event_log::prune(&self.db.write, ms(before)).await?;
         Ok(calls || events)
@@ -186,11 +212,19 @@ impl Store {
         event_log::marks(&self.db.read, workspace).await
     }
 
-    pub(crate) async fn mark_events(&self, workspace: &WorkspaceId, marks: Marks) -> Result<(), StoreError> {
+    pub(crate) async fn mark_events(
+        &self,
+        workspace: &WorkspaceId,
+        marks: Marks,
+    ) -> Result<(), StoreError> {
         event_log::mark(&self.db.write, workspace, marks).await
     }
 
-    pub(crate) async fn events_after(&self, workspace: &WorkspaceId, id: i64) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn events_after(
+        &self,
+        workspace: &WorkspaceId,
+        id: i64,
+    ) -> Result<Vec<String>, StoreError> {
         event_log::after(&self.db.read, workspace, id).await
     }
 
@@ -205,85 +239,14 @@ impl Store {
     /// Writes what is left and closes. Nothing can be written afterwards.
     pub async fn shutdown(&self) {
         self.writer.close();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             let _ = task.await;
         }
         self.db.close().await;
-    }
-}
-
-#[expect(
-    missing_docs,
-    clippy::unused_async,
-    clippy::missing_errors_doc,
-    reason = "stubs until the store lands"
-)]
-impl Store {
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        todo!()
-    }
-    pub async fn shutdown(&self) {
-        todo!()
-    }
-    pub async fn flush(&self) {
-        todo!()
-    }
-    pub async fn sweep_calls(&self, _node: &str) -> Result<u64, StoreError> {
-        todo!()
-    }
-    pub(crate) async fn load_servers(&self) -> Result<Vec<crate::registry::Saved>, StoreError> {
-        todo!()
-    }
-    pub(crate) async fn save_server(
-        &self,
-        _: &crate::registry::Saved,
-        _: Option<u64>,
-    ) -> Result<bool, StoreError> {
-        todo!()
-    }
-    pub async fn delete_server(
-        &self,
-        _: &sessions::WorkspaceId,
-        _: &transports::ServerName,
-        _: u64,
-        _: &str,
-    ) -> Result<bool, StoreError> {
-        todo!()
-    }
-    pub(crate) async fn server_versions(
-        &self,
-        _: &sessions::WorkspaceId,
-        _: &transports::ServerName,
-    ) -> Result<Vec<crate::registry::Saved>, StoreError> {
-        todo!()
-    }
-    pub async fn begin_call(&self, _: &crate::ledger::Intent) -> Result<bool, StoreError> {
-        todo!()
-    }
-    pub async fn find_by_key(
-        &self,
-        _: &crate::ledger::Intent,
-    ) -> Result<Option<crate::ledger::Row>, StoreError> {
-        todo!()
-    }
-    pub async fn settle_call(&self, _: &crate::ledger::Settled) -> Result<bool, StoreError> {
-        todo!()
-    }
-    pub fn record_call(&self, _: crate::ledger::Intent, _: crate::ledger::Settled) {
-        todo!()
-    }
-    pub async fn get_call(
-        &self,
-        _: &sessions::WorkspaceId,
-        _: crate::CallId,
-    ) -> Result<Option<crate::ledger::Row>, StoreError> {
-        todo!()
-    }
-    pub async fn list_calls(
-        &self,
-        _: &crate::ledger::RowFilter,
-    ) -> Result<Vec<crate::ledger::Row>, StoreError> {
-        todo!()
     }
 }

@@ -50,7 +50,7 @@ pub struct KeyRow {
 /// An administrative act, for audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// `act_` and a UUIDv7.
+    /// `act_` and a `UUIDv7`.
     pub id: String,
     /// Where.
     pub workspace: WorkspaceId,
@@ -73,7 +73,8 @@ fn corrupt(what: &'static str) -> StoreError {
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
-    serde_json::from_str(&row.try_get::<String, _>(column)?).map_err(|_| StoreError::Corrupt(column.to_owned()))
+    serde_json::from_str(&row.try_get::<String, _>(column)?)
+        .map_err(|_| StoreError::Corrupt(column.to_owned()))
 }
 
 fn time(row: &AnyRow, column: &str) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -87,7 +88,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn add_workspace(&self, workspace: &WorkspaceId) -> Result<bool, StoreError> {
         let sql = "INSERT INTO workspaces (id, created_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        let added = sqlx::query(sql).bind(workspace.as_str()).bind(ms(Utc::now())).execute(&self.db.write).await?;
+        let added = sqlx::query(sql)
+            .bind(workspace.as_str())
+            .bind(ms(Utc::now()))
+            .execute(&self.db.write)
+            .await?;
         Ok(added.rows_affected() > 0)
     }
 
@@ -100,7 +105,9 @@ impl Store {
             .bind(MAX_LISTED)
             .fetch_all(&self.db.read)
             .await?;
-        let read = |row: &AnyRow| WorkspaceId::new(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("workspaces.id"));
+        let read = |row: &AnyRow| {
+            WorkspaceId::new(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("workspaces.id"))
+        };
         rows.iter().map(read).collect()
     }
 
@@ -108,14 +115,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn put_user(&self, user: &UserId, memberships: &[(WorkspaceId, Vec<Role>)]) -> Result<(), StoreError> {
+    pub async fn put_user(
+        &self,
+        user: &UserId,
+        memberships: &[(WorkspaceId, Vec<Role>)],
+    ) -> Result<(), StoreError> {
         let mut tx = self.db.write.begin().await?;
         sqlx::query("INSERT INTO users (id, created_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(user.as_str())
             .bind(ms(Utc::now()))
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM memberships WHERE user_id = $1").bind(user.as_str()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM memberships WHERE user_id = $1")
+            .bind(user.as_str())
+            .execute(&mut *tx)
+            .await?;
         for (workspace, roles) in memberships {
             sqlx::query("INSERT INTO memberships (user_id, workspace, roles) VALUES ($1, $2, $3)")
                 .bind(user.as_str())
@@ -135,7 +149,10 @@ impl Store {
     pub async fn user(&self, user: &UserId) -> Result<Option<UserRow>, StoreError> {
         let sql = "SELECT u.id, u.created_ms, m.workspace, m.roles FROM users u \
                    LEFT JOIN memberships m ON m.user_id = u.id WHERE u.id = $1 ORDER BY m.workspace";
-        let rows = sqlx::query(sql).bind(user.as_str()).fetch_all(&self.db.read).await?;
+        let rows = sqlx::query(sql)
+            .bind(user.as_str())
+            .fetch_all(&self.db.read)
+            .await?;
         Ok(read_users(&rows)?.pop())
     }
 
@@ -146,7 +163,10 @@ impl Store {
     pub async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
         let sql = "SELECT u.id, u.created_ms, m.workspace, m.roles FROM users u \
                    LEFT JOIN memberships m ON m.user_id = u.id ORDER BY u.id, m.workspace LIMIT $1";
-        let rows = sqlx::query(sql).bind(MAX_LISTED).fetch_all(&self.db.read).await?;
+        let rows = sqlx::query(sql)
+            .bind(MAX_LISTED)
+            .fetch_all(&self.db.read)
+            .await?;
         read_users(&rows)
     }
 
@@ -155,7 +175,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_key(&self, key: &KeyRow) -> Result<(), StoreError> {
-        let text = |list: &Vec<String>| serde_json::to_string(list).map_err(|_| corrupt("api_keys"));
+        let text =
+            |list: &Vec<String>| serde_json::to_string(list).map_err(|_| corrupt("api_keys"));
         sqlx::query(
             "INSERT INTO api_keys (id, user_id, secret_hash, name, scopes, workspaces, created_ms, expires_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -178,7 +199,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn key(&self, key_id: &str) -> Result<Option<KeyRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(key_id).fetch_optional(&self.db.read).await?;
+        let row = sqlx::query("SELECT * FROM api_keys WHERE id = $1")
+            .bind(key_id)
+            .fetch_optional(&self.db.read)
+            .await?;
         row.as_ref().map(read_key).transpose()
     }
 
@@ -188,7 +212,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {
         let sql = "SELECT * FROM api_keys ORDER BY created_ms DESC, id LIMIT $1";
-        let rows = sqlx::query(sql).bind(MAX_LISTED).fetch_all(&self.db.read).await?;
+        let rows = sqlx::query(sql)
+            .bind(MAX_LISTED)
+            .fetch_all(&self.db.read)
+            .await?;
         rows.iter().map(read_key).collect()
     }
 
@@ -197,11 +224,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn revoke_key(&self, key_id: &str) -> Result<bool, StoreError> {
-        let revoked = sqlx::query("UPDATE api_keys SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL")
-            .bind(key_id)
-            .bind(ms(Utc::now()))
-            .execute(&self.db.write)
-            .await?;
+        let revoked =
+            sqlx::query("UPDATE api_keys SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL")
+                .bind(key_id)
+                .bind(ms(Utc::now()))
+                .execute(&self.db.write)
+                .await?;
         Ok(revoked.rows_affected() > 0)
     }
 
@@ -226,7 +254,10 @@ impl Store {
         let sql = "SELECT 1 FROM api_keys k JOIN memberships m ON m.user_id = k.user_id \
                    WHERE m.roles LIKE '%\"admin\"%' AND k.revoked_ms IS NULL \
                    AND (k.expires_ms IS NULL OR k.expires_ms > $1) LIMIT 1";
-        let row = sqlx::query(sql).bind(ms(Utc::now())).fetch_optional(&self.db.read).await?;
+        let row = sqlx::query(sql)
+            .bind(ms(Utc::now()))
+            .fetch_optional(&self.db.read)
+            .await?;
         Ok(row.is_some())
     }
 
@@ -275,7 +306,8 @@ impl Store {
             Ok(Action {
                 id: row.try_get("id")?,
                 workspace: workspace.clone(),
-                user: UserId::new(&row.try_get::<String, _>("user_id")?).map_err(|_| corrupt("actions.user_id"))?,
+                user: UserId::new(&row.try_get::<String, _>("user_id")?)
+                    .map_err(|_| corrupt("actions.user_id"))?,
                 key_id: row.try_get("key_id")?,
                 action: row.try_get("action")?,
                 target: row.try_get("target")?,
@@ -292,11 +324,16 @@ fn read_users(rows: &[AnyRow]) -> Result<Vec<UserRow>, StoreError> {
     for row in rows {
         let user = UserId::new(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("users.id"))?;
         if users.last().is_none_or(|last| last.user != user) {
-            users.push(UserRow { user, memberships: Vec::new(), created_at: from_ms(row.try_get(1)?) });
+            users.push(UserRow {
+                user,
+                memberships: Vec::new(),
+                created_at: from_ms(row.try_get(1)?),
+            });
         }
         let workspace: Option<String> = row.try_get(2)?;
         if let (Some(workspace), Some(last)) = (workspace, users.last_mut()) {
-            let workspace = WorkspaceId::new(&workspace).map_err(|_| corrupt("memberships.workspace"))?;
+            let workspace =
+                WorkspaceId::new(&workspace).map_err(|_| corrupt("memberships.workspace"))?;
             last.memberships.push((workspace, json(row, "roles")?));
         }
     }
@@ -306,7 +343,8 @@ fn read_users(rows: &[AnyRow]) -> Result<Vec<UserRow>, StoreError> {
 fn read_key(row: &AnyRow) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         key_id: row.try_get("id")?,
-        user: UserId::new(&row.try_get::<String, _>("user_id")?).map_err(|_| corrupt("api_keys.user_id"))?,
+        user: UserId::new(&row.try_get::<String, _>("user_id")?)
+            .map_err(|_| corrupt("api_keys.user_id"))?,
         secret_hash: row.try_get("secret_hash")?,
         name: row.try_get("name")?,
         scopes: json(row, "scopes")?,

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::StoreError;
 use super::calls;
 use super::db::Db;
 use super::event_log::{self, Chunk};
-use super::StoreError;
 use crate::ledger::{Intent, Settled};
 
 /// Requests somebody waits for. A full queue makes its callers wait, each until the store answers.
@@ -79,7 +79,10 @@ impl Writer {
     }
 
     fn sender(&self) -> Option<mpsc::Sender<Job>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn node(&self) -> &str {
@@ -144,7 +147,10 @@ impl Writer {
 
     /// No more jobs; the task writes what is left and ends.
     pub(crate) fn close(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     async fn run(self: Arc<Self>, db: Db, mut queue: mpsc::Receiver<Job>) {
@@ -180,7 +186,9 @@ impl Writer {
                 }
                 Err(error) => {
                     let error = Arc::new(error);
-                    writes.into_iter().for_each(|job| job.answer(Err(StoreError::Shared(Arc::clone(&error)))));
+                    for job in writes {
+                        job.answer(Err(StoreError::Shared(Arc::clone(&error))));
+                    }
                 }
             }
         }
@@ -215,8 +223,14 @@ impl Writer {
             if let Err(error) = written {
                 tracing::warn!(error = %error, rows = records.len(), "store.record failed; the rows wait");
                 let mut gathered = self.gathered();
-                records.into_iter().rev().for_each(|record| gathered.records.push_front(record));
-                chunks.into_iter().rev().for_each(|chunk| gathered.chunks.push_front(chunk));
+                records
+                    .into_iter()
+                    .rev()
+                    .for_each(|record| gathered.records.push_front(record));
+                chunks
+                    .into_iter()
+                    .rev()
+                    .for_each(|chunk| gathered.chunks.push_front(chunk));
                 return false;
             }
         }

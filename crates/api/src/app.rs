@@ -1,0 +1,104 @@
+//! What every request handler may reach: the broker, bounds, and what a reload changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use axum::extract::FromRequestParts;
+use broker::{Asker, Broker, BrokerError, ErrorCode};
+use http::request::Parts;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::front::host::Names;
+use crate::problem::Refused;
+use crate::wire::Reloaded;
+
+/// The state of all handlers.
+pub type Shared = Arc<App>;
+
+/// Answers one wish to reload the configuration.
+pub type ReloadAnswer = oneshot::Sender<Result<Reloaded, BrokerError>>;
+
+/// Bounds of this face.
+#[derive(Debug, Clone, Copy)]
+pub struct FaceLimits {
+    /// Largest request body.
+    pub body_bytes: usize,
+}
+
+/// What a reload changes without a restart.
+#[derive(Debug)]
+pub struct Live {
+    /// Which `Host` and `Origin` are ours.
+    pub names: Names,
+    /// `/openapi.json` and `/docs` are open.
+    pub docs_public: bool,
+}
+
+/// What every request handler may reach.
+#[derive(Debug)]
+pub struct App {
+    /// The operations.
+    pub broker: Broker,
+    /// Bounds of this face.
+    pub limits: FaceLimits,
+    /// What a reload changes.
+    pub live: ArcSwap<Live>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// When the daemon started.
+    pub started: Instant,
+    /// Shutdown has begun: streams end, `/readyz` is 503.
+    pub closing: CancellationToken,
+    /// Open connections.
+    pub connections: AtomicUsize,
+    /// `auth.keys: false`: whoever reaches the loopback listener is the local admin.
+    pub open_access: bool,
+    /// Wishes to reload, to the one task that does it.
+    pub reload: mpsc::Sender<ReloadAnswer>,
+    /// Why the last reload changed nothing.
+    pub reload_fault: ArcSwapOption<String>,
+}
+
+impl App {
+    /// Open connections now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// Who asks: put there by the front, after the credential was checked.
+#[derive(Debug)]
+pub struct Asked(pub Asker);
+
+impl FromRequestParts<Shared> for Asked {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Refused> {
+        // Absent only on open routes; a handler that wants it there is refused, never let through.
+        parts
+            .extensions
+            .remove::<Asker>()
+            .map(Self)
+            .ok_or_else(|| Refused::new(ErrorCode::Unauthenticated, "a credential is required"))
+    }
+}
+
+/// One decoded path segment.
+#[derive(Debug)]
+pub struct Segment(pub String);
+
+impl FromRequestParts<Shared> for Segment {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refused> {
+        axum::extract::Path::<String>::from_request_parts(parts, app)
+            .await
+            .map(|axum::extract::Path(segment)| Self(segment))
+            .map_err(|_| Refused::invalid("the path is not valid UTF-8"))
+    }
+}

@@ -1,0 +1,176 @@
+//! The configuration file: its shape, its defaults, and what this version does not know yet.
+//!
+//! One struct per concern. Reading is `source`; acting on it is the daemon's.
+
+pub mod sections;
+pub mod source;
+
+use std::collections::BTreeMap;
+
+use broker::Definition;
+use broker::limits::{CallLimits, CatalogLimits};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use transports::{OutboundPolicy, ServerName};
+
+pub use self::sections::{Audit, Auth, Limits, LogFormat, Outbound, Sessions, Shutdown, Telemetry};
+pub use self::source::{ConfigError, Source};
+
+/// Where the daemon listens without a word to the contrary.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
+
+/// Keys of the contract that later versions bring. They are refused, never silently ignored.
+pub const NOT_IN_THIS_VERSION: [&str; 22] = [
+    "cluster",
+    "tls",
+    "jwt",
+    "ip_allow",
+    "rate",
+    "on_unavailable",
+    "roles",
+    "otlp",
+    "confirm_ttl_s",
+    "breaker",
+    "pins",
+    "runner",
+    "agent",
+    "expose",
+    "always_expose",
+    "file",
+    "server",
+    "rest",
+    "wasm",
+    "tunnel",
+    "vault",
+    "public_key",
+];
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// `host:port`; port 0 takes a free one. Elsewhere than loopback needs `auth.keys`.
+    pub listen: String,
+    /// Under which URL people reach the bridge, behind a proxy.
+    pub public_url: Option<String>,
+    /// `/openapi.json` and `/docs` without a credential.
+    pub docs_public: bool,
+    /// `sqlite://<path>` or `postgres://…`; SQLite in the data directory when left out.
+    pub store: Option<String>,
+    /// Who may come in.
+    pub auth: Auth,
+    /// Bounds and timers of sessions.
+    pub sessions: Sessions,
+    /// Bounds of requests and calls.
+    pub limits: Limits,
+    /// How long records are kept.
+    pub audit: Audit,
+    /// How long an idempotency key is remembered.
+    pub idempotency_retention_s: u64,
+    /// A listing older than this is refreshed behind the next answer.
+    pub catalog_max_age_s: u64,
+    /// How the daemon ends.
+    pub shutdown: Shutdown,
+    /// Where servers that are not in this file may lead.
+    pub outbound: Outbound,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// Servers by name.
+    pub servers: BTreeMap<String, Definition>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: DEFAULT_LISTEN.to_owned(),
+            public_url: None,
+            docs_public: false,
+            store: None,
+            auth: Auth::default(),
+            sessions: Sessions::default(),
+            limits: Limits::default(),
+            audit: Audit::default(),
+            idempotency_retention_s: 24 * 3600,
+            catalog_max_age_s: CatalogLimits::default().max_age.as_secs(),
+            shutdown: Shutdown::default(),
+            outbound: Outbound::default(),
+            telemetry: Telemetry::default(),
+            servers: BTreeMap::new(),
+        }
+    }
+}
+
+impl File {
+    /// The servers under checked names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first bad name.
+    pub fn servers(&self) -> Result<BTreeMap<ServerName, Definition>, ConfigError> {
+        let mut servers = BTreeMap::new();
+        for (name, definition) in &self.servers {
+            let checked = ServerName::new(name).map_err(|error| {
+                ConfigError::at(&format!("/servers/{name}"), &error.to_string())
+            })?;
+            servers.insert(checked, definition.clone());
+        }
+        Ok(servers)
+    }
+
+    /// Bounds of calls.
+    #[must_use]
+    pub fn call_limits(&self) -> CallLimits {
+        CallLimits {
+            result_bytes: self.limits.result_bytes,
+            in_flight_per_user: self.limits.in_flight_per_user,
+            ..CallLimits::default()
+        }
+    }
+
+    /// Where servers that are not in this file may lead.
+    #[must_use]
+    pub fn outbound_policy(&self) -> OutboundPolicy {
+        OutboundPolicy {
+            allow_private: false,
+            allow: self.outbound.allow_private.clone(),
+            deny: self.outbound.deny.clone(),
+        }
+    }
+
+    /// Top-level keys that differ and take effect only at the next start.
+    #[must_use]
+    pub fn needs_restart(&self, newer: &Self) -> Vec<String> {
+        let same_auth = self.auth.keys == newer.auth.keys;
+        [
+            ("listen", self.listen == newer.listen),
+            ("store", self.store == newer.store),
+            ("auth.keys", same_auth),
+            ("sessions", self.sessions == newer.sessions),
+            ("limits", self.limits == newer.limits),
+            ("audit", self.audit == newer.audit),
+            (
+                "idempotency_retention_s",
+                self.idempotency_retention_s == newer.idempotency_retention_s,
+            ),
+            (
+                "catalog_max_age_s",
+                self.catalog_max_age_s == newer.catalog_max_age_s,
+            ),
+            ("shutdown", self.shutdown == newer.shutdown),
+            ("outbound", self.outbound == newer.outbound),
+            ("telemetry", self.telemetry == newer.telemetry),
+        ]
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(key, _)| key.to_owned())
+        .collect()
+    }
+}
+
+/// The JSON Schema of the file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}
+
+#[cfg(test)]
+mod tests;

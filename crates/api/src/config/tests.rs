@@ -1,0 +1,172 @@
+use std::path::PathBuf;
+
+use super::source::parse;
+use super::*;
+
+fn with(environment: &[(&str, &str)]) -> Result<File, ConfigError> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Source {
+        path: None,
+        environment,
+    }
+    .load()
+}
+
+fn complaint(yaml: &str) -> String {
+    parse(yaml, "bridge.yaml").unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    assert_eq!(parse("", "x").unwrap(), File::default());
+    assert_eq!(parse("# nothing yet\n", "x").unwrap(), File::default());
+    assert_eq!(File::default().listen, DEFAULT_LISTEN);
+    assert!(File::default().auth.keys);
+}
+
+#[test]
+fn the_contract_s_own_example_is_read() {
+    let file = parse(
+        "listen: 127.0.0.1:8787\n\
+         public_url: https://bridge.example\n\
+         sessions: {idle_s: 1800, ttl_s: 0, max: 10000, max_per_user: 100, heartbeat_s: 30,\n  \
+           reconnect: {initial_ms: 500, max_ms: 60000, attempts: 0}}\n\
+         limits: {body_bytes: 10485760, result_bytes: 16777216, in_flight_per_user: 64}\n\
+         audit: {retention_days: 90}\n\
+         telemetry: {log: {format: json, level: info}}\n\
+         servers:\n  \
+           github: {transport: streamable_http, url: https://mcp.example/mcp, isolation: user, timeout_ms: 60000,\n    \
+             headers: {Authorization: {secret: 'env:GITHUB_TOKEN', prefix: 'Bearer '}}}\n  \
+           files: {transport: stdio, command: [npx, -y, pkg, /data], env: {}, isolation: shared}\n  \
+           old: {transport: sse, url: http://mcp.example/sse}\n",
+        "bridge.yaml",
+    )
+    .unwrap();
+    assert_eq!(file.servers().unwrap().len(), 3);
+    assert_eq!(file.sessions.limits(), sessions::SessionLimits::default());
+    assert_eq!(file.telemetry.log.format, LogFormat::Json);
+}
+
+#[test]
+fn a_slip_in_a_key_is_told_with_line_column_and_the_key_that_was_meant() {
+    let told = complaint("listen: 127.0.0.1:0\nsessions:\n  idel_s: 3\n");
+    assert!(told.starts_with("bridge.yaml:3:"), "{told}");
+    assert!(
+        told.contains("unknown key `idel_s`; did you mean `idle_s`?"),
+        "{told}"
+    );
+}
+
+#[test]
+fn broken_yaml_is_located_and_not_quoted() {
+    let told = complaint("servers:\n  a: {transport: stdio, env: {TOKEN: hunter2]\n");
+    assert!(told.starts_with("bridge.yaml:"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let told = complaint("sessions: {idle_s: \"hunter2\"}\n");
+    assert!(told.starts_with("bridge.yaml:1:"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn what_a_later_version_brings_is_refused_and_not_ignored() {
+    for (yaml, key) in [
+        ("cluster: {nats: nats://127.0.0.1:4222}", "cluster"),
+        ("auth: {jwt: {issuer: x}}", "jwt"),
+        ("telemetry: {otlp: 'http://127.0.0.1'}", "otlp"),
+        ("limits: {rate: {}}", "rate"),
+        ("servers: {calc: {transport: wasm}}", "wasm"),
+        (
+            "servers: {a: {transport: stdio, command: [x], runner: agent}}",
+            "runner",
+        ),
+    ] {
+        let told = complaint(yaml);
+        assert!(
+            told.contains(&format!("`{key}` is not in this version")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_overrides_keys_by_type() {
+    let file = with(&[
+        ("PAPERBOT__LISTEN", "127.0.0.1:9"),
+        ("PAPERBOT__SESSIONS__IDLE_S", "60"),
+        (
+            "PAPERBOT__AUTH__TRUSTED_ORIGINS",
+            "[https://studio.example]",
+        ),
+        ("PAPERBOT__TELEMETRY__LOG__FORMAT", "json"),
+        ("PAPERBOT__SERVERS__WEB__TRANSPORT", "streamable_http"),
+    ])
+    .unwrap();
+    assert_eq!(file.listen, "127.0.0.1:9");
+    assert_eq!(file.sessions.idle_s, 60);
+    assert_eq!(file.auth.trusted_origins, ["https://studio.example"]);
+    assert_eq!(file.telemetry.log.format, LogFormat::Json);
+    assert!(file.servers.contains_key("web"));
+}
+
+#[test]
+fn a_bad_override_names_its_variable_and_not_its_value() {
+    let error = with(&[("PAPERBOT__SESSIONS__IDLE_S", "hunter2")]).unwrap_err();
+    assert_eq!(error.place, "PAPERBOT__SESSIONS__IDLE_S");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    let error = with(&[("PAPERBOT__SESIONS__IDLE_S", "1")]).unwrap_err();
+    assert!(error.detail.contains("did you mean `sessions`?"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_so_without_its_directory() {
+    let path = PathBuf::from("/nowhere/at/all/bridge.yaml");
+    let source = Source {
+        path: Some(path),
+        environment: Vec::new(),
+    };
+    let told = source.load().unwrap_err().to_string();
+    assert!(told.starts_with("bridge.yaml: cannot be read"), "{told}");
+    assert!(!told.contains("/nowhere"), "{told}");
+}
+
+#[test]
+fn values_without_sense_are_refused() {
+    for (name, value) in [
+        ("PAPERBOT__LIMITS__BODY_BYTES", "0"),
+        ("PAPERBOT__PUBLIC_URL", "bridge"),
+        (
+            "PAPERBOT__AUTH__TRUSTED_ORIGINS",
+            "['https://a.example/path']",
+        ),
+        ("PAPERBOT__SERVERS__BAD_NAME__TRANSPORT", "stdio"),
+    ] {
+        assert!(with(&[(name, value)]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_section_and_refuses_others() {
+    let schema = schema();
+    assert_eq!(schema["additionalProperties"], false);
+    for key in [
+        "listen", "auth", "sessions", "limits", "servers", "shutdown",
+    ] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn a_reload_says_what_waits_for_a_restart() {
+    let old = File::default();
+    let mut new = File {
+        listen: "127.0.0.1:1".to_owned(),
+        docs_public: true,
+        ..File::default()
+    };
+    new.limits.body_bytes = 7;
+    assert_eq!(old.needs_restart(&new), ["listen", "limits"]);
+    assert!(old.needs_restart(&old).is_empty());
+}

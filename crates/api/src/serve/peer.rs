@@ -1,0 +1,194 @@
+//! Whether the other end of a connection is still there.
+//!
+//! A FIN means two things: the client closed its sending half and waits for the answer, or it is gone.
+//! TCP tells them apart only when something is sent: a client that is gone answers with a reset. So after
+//! a FIN, while a handler still works, an interim `100 Continue` (which every HTTP/1.1 client must skip)
+//! is sent from time to time; a reset drops the connection and with it the handler's future, which cancels
+//! the call.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// After the FIN quick answers go out undisturbed.
+const FIRST_PROBE: Duration = Duration::from_millis(400);
+/// How long a reset may take to come back.
+const RESET_WAIT: Duration = Duration::from_millis(100);
+/// Pause between probes.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// Probes before a half-closed client is believed for good: an hour of calls.
+const MAX_PROBES: usize = 3600;
+/// Largest single read: request heads fit, and clearing it costs little.
+const READ_BYTES: usize = 4 * 1024;
+/// What is sent to find out.
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A handler works and nothing of its answer was written.
+const WORKING: u8 = 1;
+/// The answer is being written.
+const ANSWERING: u8 = 2;
+
+/// What is known of the other end. Cheap to clone; handlers find it among the request's extensions.
+#[derive(Debug, Clone, Default)]
+pub struct Peer(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    half_closed: AtomicBool,
+    closes_half: Notify,
+    phase: AtomicU8,
+}
+
+impl Peer {
+    /// The client closed its sending half, or is gone.
+    #[must_use]
+    pub fn half_closed(&self) -> bool {
+        self.0.half_closed.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the sending half closes; never when it already has.
+    pub async fn closes_half(&self) {
+        if self.half_closed() {
+            return std::future::pending().await;
+        }
+        self.0.closes_half.notified().await;
+    }
+
+    pub(super) fn request_began(&self) {
+        self.0.phase.store(WORKING, Ordering::Relaxed);
+    }
+
+    pub(super) fn request_answered(&self) {
+        self.0.phase.store(ANSWERING, Ordering::Relaxed);
+    }
+
+    fn read_end(&self) {
+        self.0.half_closed.store(true, Ordering::Relaxed);
+        self.0.closes_half.notify_waiters();
+        self.0.closes_half.notify_one();
+    }
+
+    /// Returns when the client is surely gone.
+    pub(super) async fn gone(&self, stream: &TcpStream) {
+        if !self.half_closed() {
+            self.0.closes_half.notified().await;
+        }
+        tokio::time::sleep(FIRST_PROBE).await;
+        for _ in 0..MAX_PROBES {
+            if failed(stream) {
+                return;
+            }
+            // Between answers, or in the middle of one, hyper's own writes find out.
+            if self.0.phase.load(Ordering::Relaxed) == WORKING {
+                match stream.try_write(PROBE) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+                tokio::time::sleep(RESET_WAIT).await;
+                if failed(stream) {
+                    return;
+                }
+            }
+            tokio::time::sleep(PROBE_PAUSE).await;
+        }
+        std::future::pending().await
+    }
+}
+
+fn failed(stream: &TcpStream) -> bool {
+    !matches!(stream.take_error(), Ok(None))
+}
+
+/// A TCP stream for hyper that tells a [`Peer`] what it sees.
+#[derive(Debug)]
+pub(super) struct PeerIo {
+    stream: Arc<TcpStream>,
+    peer: Peer,
+}
+
+impl PeerIo {
+    pub(super) fn new(stream: Arc<TcpStream>, peer: Peer) -> Self {
+        Self { stream, peer }
+    }
+}
+
+impl Read for PeerIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut chunk = [0_u8; READ_BYTES];
+        let room = buffer.remaining().min(READ_BYTES);
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(&mut chunk[..room]) {
+                Ok(0) if room > 0 => {
+                    self.peer.read_end();
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(count) => {
+                    buffer.put_slice(&chunk[..count]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Write for PeerIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket that is already gone needs no farewell.
+        let _ = nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&*self.stream),
+            nix::sys::socket::Shutdown::Write,
+        );
+        Poll::Ready(Ok(()))
+    }
+}

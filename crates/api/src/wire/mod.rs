@@ -1,0 +1,62 @@
+//! The bodies of the REST contract, for the daemon and for clients: plain serde, nothing else.
+//!
+//! Never holds a rule, a default of the daemon or a connection. Payloads of servers stay raw JSON text.
+
+pub mod call;
+pub mod catalog;
+pub mod codes;
+pub mod event;
+pub mod offer;
+pub mod principal;
+pub mod problem;
+pub mod record;
+pub mod server;
+pub mod session;
+pub mod system;
+
+use serde::{Deserialize, Serialize};
+
+pub use call::{Call, CallAccepted, CallDone, CallRequest, CallResult, DryRun};
+pub use catalog::{Catalog, CatalogItem, Help, HelpItem, Hints, ServerState};
+pub use event::Event;
+pub use offer::{
+    Argument, CompleteRequest, Completion, Contents, Messages, Prompt, PromptRequest, Resource,
+    ResourceTemplate,
+};
+pub use principal::{
+    CreateKey, CreateUser, CreateWorkspace, Key, Me, Membership, NewKey, User, Workspace,
+};
+pub use problem::{Complaint, Problem, Upstream};
+pub use record::{AuditEntry, Trace};
+pub use server::{
+    Change, CreateServer, PutServer, Reloaded, Rollback, Server, TestReport, TestRequest,
+};
+pub use session::{OpenSession, Session};
+pub use system::{Health, Version};
+
+/// A part of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// The members.
+    pub items: Vec<T>,
+    /// Opaque: where the next page begins; `null` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A whole list that is never paged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Items<T> {
+    /// The members.
+    pub items: Vec<T>,
+}
+
+/// Leaves `false` out of bodies.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes members by reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}

@@ -1,0 +1,139 @@
+//! Users, keys and workspaces.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/me`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Me {
+    /// Who asks.
+    pub user: String,
+    /// The workspace this request stands in.
+    pub workspace: String,
+    /// All workspaces the credential opens.
+    pub workspaces: Vec<String>,
+    /// Roles in this workspace.
+    pub roles: Vec<String>,
+    /// The key used.
+    pub key_id: String,
+    /// What the key is narrowed to; empty = everything its user may.
+    pub scopes: Vec<String>,
+}
+
+/// Roles in one workspace.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Membership {
+    /// The workspace.
+    pub workspace: String,
+    /// `admin`, `approver`, `operator`, `viewer`.
+    pub roles: Vec<String>,
+}
+
+/// `POST /v1/users`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct CreateUser {
+    /// The user.
+    pub user: String,
+    /// Where, and as what.
+    pub workspaces: Vec<Membership>,
+}
+
+/// One user.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct User {
+    /// The user.
+    pub user: String,
+    /// Where, and as what.
+    pub workspaces: Vec<Membership>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+}
+
+/// `POST /v1/keys`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct CreateKey {
+    /// Whose.
+    pub user: String,
+    /// Only these; all of the user's when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workspaces: Vec<String>,
+    /// Narrowed to these; everything the user may when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Never, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A fresh key; its secret is shown this once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct NewKey {
+    /// What it is revoked by.
+    pub key_id: String,
+    /// The bearer token.
+    pub key: String,
+    /// Whose.
+    pub user: String,
+    /// RFC 3339; left out when it never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// One key, without its secret.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Key {
+    /// What it is revoked by.
+    pub key_id: String,
+    /// How its token begins.
+    pub prefix: String,
+    /// Whose.
+    pub user: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only these; empty = all of the user's.
+    pub workspaces: Vec<String>,
+    /// Narrowed to these.
+    pub scopes: Vec<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; left out when it never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// RFC 3339; left out when never used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+    /// RFC 3339; left out unless revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+}
+
+/// `POST /v1/workspaces`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct CreateWorkspace {
+    /// Its id.
+    pub workspace: String,
+}
+
+/// One workspace.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Workspace {
+    /// Its id.
+    pub workspace: String,
+}

@@ -1,0 +1,253 @@
+//! Options of the verbs that manage: sessions, calls, records, servers, configuration, hosts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::moment;
+
+/// `session`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// Open a session now
+    Open {
+        /// The server
+        server: String,
+        /// The run or conversation
+        #[arg(long)]
+        lane: Option<String>,
+        /// Keep it this long even when idle
+        #[arg(long, value_name = "TIME", value_parser = moment::duration)]
+        ttl: Option<Duration>,
+    },
+    /// List sessions
+    List,
+    /// Everything about one session
+    Inspect {
+        /// The session's id
+        id: String,
+    },
+    /// Close a session
+    Close {
+        /// The session's id
+        id: String,
+    },
+    /// Connect anew and list the catalogue again
+    Refresh {
+        /// The session's id
+        id: String,
+    },
+}
+
+/// `calls`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Calls {
+    /// List calls, newest first
+    List {
+        /// Only in this state
+        #[arg(long)]
+        state: Option<String>,
+        /// Only of this tool
+        #[arg(long = "ref", value_name = "REF")]
+        reference: Option<String>,
+        /// Only since this time (RFC 3339) or this long ago (1h)
+        #[arg(long)]
+        since: Option<String>,
+    },
+    /// One call and its result, if it has one yet
+    Get {
+        /// The call's id
+        id: String,
+    },
+    /// Wait for a call's end and print its result
+    Wait {
+        /// The call's id
+        id: String,
+        /// Wait at most this long
+        #[arg(long, value_name = "TIME", value_parser = moment::duration)]
+        timeout: Option<Duration>,
+    },
+    /// Cancel a call
+    Cancel {
+        /// The call's id
+        id: String,
+    },
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with those to come, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin after this event; 0 for all that are kept
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
+    /// Only these types, separated by commas
+    #[arg(long = "type", value_name = "TYPES")]
+    pub(crate) types: Option<String>,
+    /// At most this many (without --follow)
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(crate) limit: u16,
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// list: one line each; export: all as NDJSON
+    #[arg(value_enum, default_value_t = AuditAction::List)]
+    pub(crate) action: AuditAction,
+    /// Only since this time (RFC 3339) or this long ago (1h)
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Only until this time or this long ago
+    #[arg(long)]
+    pub(crate) until: Option<String>,
+    /// Only of this user
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Only of this tool
+    #[arg(long = "ref", value_name = "REF")]
+    pub(crate) reference: Option<String>,
+    /// Only with this outcome
+    #[arg(long)]
+    pub(crate) outcome: Option<String>,
+}
+
+/// What to do with the audit trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditAction {
+    List,
+    Export,
+}
+
+/// `server`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// List servers and their states
+    List,
+    /// Add a server: --at URL, --file FILE, or a command after `--`
+    Add(Definition),
+    /// Replace a server's definition
+    Set(Definition),
+    /// Remove a server
+    Remove {
+        /// The server
+        name: String,
+        /// Only when this version is current [default: whatever is]
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+    },
+    /// All versions of a server
+    Versions {
+        /// The server
+        name: String,
+    },
+    /// What differs between two versions
+    Diff {
+        /// The server
+        name: String,
+        /// The older version
+        from: u64,
+        /// The newer version
+        to: u64,
+    },
+    /// Make an old version current again
+    Rollback {
+        /// The server
+        name: String,
+        /// The old version
+        version: u64,
+    },
+    /// Reach a server and list what it offers; calls nothing
+    Test {
+        /// The server
+        name: String,
+    },
+}
+
+/// How a server is reached.
+#[derive(Debug, Args)]
+pub(crate) struct Definition {
+    /// The server's name: a-z, 0-9 and `-`
+    pub(crate) name: String,
+    /// The URL of a streamable HTTP server
+    #[arg(long = "at", value_name = "URL", conflicts_with_all = ["file", "command"])]
+    pub(crate) at: Option<String>,
+    /// The URL speaks the old HTTP+SSE transport
+    #[arg(long, requires = "at")]
+    pub(crate) sse: bool,
+    /// The definition as YAML or JSON, as under `servers:` in the bridge's file; `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub(crate) file: Option<PathBuf>,
+    /// An environment variable: NAME=VALUE, or NAME=env:VAR / NAME=file:/PATH for a secret
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// An HTTP header: NAME=VALUE, or NAME=env:VAR / NAME=file:/PATH for a secret (`NAME=Bearer env:VAR`)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Who shares a session: shared, user, lane or call
+    #[arg(long)]
+    pub(crate) isolation: Option<String>,
+    /// Only when this version is current [default: whatever is]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_match: Option<String>,
+    /// The command that starts a stdio server
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a bridge configuration file (by the `paperbot-mcpd` beside this program or in PATH)
+    Validate {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make `servers:` from another program's configuration
+    Import {
+        /// claude-code, codex, opencode, cursor, vscode, or a file
+        #[arg(value_name = "HOST|FILE")]
+        source: String,
+        /// Add them to this file instead of printing them
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+    },
+}
+
+/// `connect`
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Teach a host agent to use the bridge through this command.\n\nWhat is installed is a skill (SKILL.md) where the host looks for skills: it tells the agent to run\n`paperbot-mcp find`, `help` and `call`. An MCP entry in the host's configuration comes with the\nbridge's own MCP face, which this version does not have. Without --write nothing changes: the\ndifference is printed."
+)]
+pub(crate) struct Connect {
+    /// Which host
+    #[arg(value_enum)]
+    pub(crate) host: Host,
+    /// For this user everywhere, or for the project in the current directory
+    #[arg(long, value_enum, default_value_t = Scope::User)]
+    pub(crate) scope: Scope,
+    /// Write it (the old file is kept as .bak)
+    #[arg(long)]
+    pub(crate) write: bool,
+}
+
+/// A host agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Host {
+    ClaudeCode,
+    Codex,
+    Opencode,
+    Cursor,
+    Vscode,
+    Gemini,
+}
+
+/// Whose configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scope {
+    User,
+    Project,
+}
