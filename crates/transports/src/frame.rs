@@ -130,9 +130,9 @@ mod tests {
 
     use super::*;
 
-    fn all(framer: &mut Framer, chunks: &[&[u8]]) -> Vec<Frame> {
+    fn all(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Frame> {
         let mut frames = Vec::new();
-        for chunk in chunks {
+        for chunk in pieces {
             framer.buffer().extend_from_slice(chunk);
             while let Some(frame) = framer.next_frame() {
                 frames.push(frame);
