@@ -130,21 +130,21 @@ mod tests {
 
     use super::*;
 
-    fn all(framer: &mut Framer, chunks: &[&[u8]]) -> Vec<Frame> {
-        let mut found = Vec::new();
-        for chunk in chunks {
+    fn all(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for chunk in pieces {
             framer.buffer().extend_from_slice(chunk);
             while let Some(frame) = framer.next_frame() {
-                found.push(frame);
+                frames.push(frame);
             }
         }
-        found
+        frames
     }
 
     #[test]
     fn an_endless_line_is_told_once_and_forgotten() {
         let mut framer = Framer::new(8);
-        let found = all(
+        let frames = all(
             &mut framer,
             &[
                 b"{\"id\":7,",
@@ -157,9 +157,9 @@ mod tests {
             Frame::TooLong { head },
             Frame::TooLongEnded { tail },
             Frame::Line(line),
-        ] = &found[..]
+        ] = &frames[..]
         else {
-            panic!("{found:?}")
+            panic!("{frames:?}")
         };
         assert_eq!(
             (find_id(head, false), find_id(tail, true)),

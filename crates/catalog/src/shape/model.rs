@@ -290,6 +290,9 @@ impl Reader<'_> {
         let literals = node.get("const").map(std::slice::from_ref);
         if let Some(values) = literals.or_else(|| node.get("enum").map(Json::items)) {
             if !values.is_empty() {
+                self.lost |= ["properties", "items"]
+                    .iter()
+                    .any(|key| node.get(key).is_some());
                 let mut shown: Vec<String> = Vec::new();
                 for value in values.iter().map(literal::of) {
                     if !shown.contains(&value) {
@@ -310,6 +313,9 @@ impl Reader<'_> {
             Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).collect(),
             _ => vec![implied_type(node)],
         };
+        // Keywords of a type the value cannot have say nothing, but were surely meant to.
+        self.lost |= (node.get("properties").is_some() && !names.contains(&"object"))
+            || (node.get("items").is_some() && !names.contains(&"array"));
         let alts = names.iter().map(|name| self.named(name, node)).collect();
         self.nullable(node, alts)
     }

@@ -196,7 +196,7 @@ proptest! {
             let mut names = Vec::new();
             property_names(&root, &mut names);
             for name in names {
-                prop_assert!(written.contains(&literal::name(&name)), "{} in {}", name, written);
+                prop_assert!(written.contains(&literal::name(&name)), "{} in {} of {}", name, written, root.compact());
             }
         }
     }
