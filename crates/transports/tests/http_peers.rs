@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ServerConfig,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -34,6 +34,16 @@ struct Peer {
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
     serde_json::from_value(value)
         .map_err(|error| ErrorData::internal_error(error.to_string(), None))
+}
+
+fn tools() -> Vec<Value> {
+    let region = json!({"type": "string", "x-mcp-header": "Region"});
+    let properties = json!({"message": {"type": "string"}, "region": region});
+    let echo = json!({"type": "object", "properties": properties});
+    vec![
+        json!({"name": "écho", "inputSchema": echo}),
+        json!({"name": "grow", "inputSchema": {"type": "object"}}),
+    ]
 }
 
 impl ServerHandler for Peer {
@@ -60,11 +70,12 @@ impl ServerHandler for Peer {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let region = json!({"type": "string", "x-mcp-header": "Region"});
-        let schema = json!({"type": "object", "properties": {"message": {"type": "string"}, "region": region}});
-        typed(
-            json!({"tools": [{"name": "écho", "inputSchema": schema}, {"name": "grow", "inputSchema": {"type": "object"}}]}),
-        )
+        typed(json!({"tools": tools()}))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let found = tools().into_iter().find(|tool| tool["name"] == name)?;
+        typed(found).ok()
     }
 
     async fn call_tool(
@@ -282,4 +293,17 @@ async fn an_unknown_method_is_an_error_of_the_server_and_costs_no_session() {
         assert!(seen.posts.load(Ordering::SeqCst) - before <= 2);
         connection.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_tool_never_listed_here_is_called_with_its_mirrored_argument_all_the_same() {
+    let (url, seen) = serve(Peer { modern: true }, false).await;
+    let (connection, _heard) = open(&url).await;
+    let asked = json!({"message": "x", "region": "west"});
+    for _ in 0..2 {
+        let result = connection.request(call("écho", &asked)).await.unwrap();
+        assert_eq!(value(&result)["content"][0]["text"], "x");
+    }
+    assert_eq!(*seen.regions.lock().unwrap(), ["west", "west"]);
+    connection.close().await;
 }
