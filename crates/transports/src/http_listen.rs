@@ -88,7 +88,8 @@ pub(crate) async fn listen(core: &Arc<Core>, plan: Plan) {
     let mut missed = false;
     loop {
         let speech = Arc::clone(&changes.borrow_and_update());
-        match open(core, &plan, &speech, &place).await {
+        // Boxed: a task that lives as long as its session must not hold the room of one exchange.
+        match Box::pin(open(core, &plan, &speech, &place)).await {
             Opened::Stream(reader) => {
                 if std::mem::take(&mut missed) && place.last_id.is_none() {
                     core.announce_possible_change();
@@ -151,7 +152,7 @@ async fn hear(core: &Arc<Core>, mut reader: Reader, place: &mut Place) {
         match wire::parse(&event.data) {
             Ok(wire::Incoming::Notification(heard))
                 if heard.method == "notifications/subscriptions/acknowledged" => {}
-            Ok(message) => core.deliver(message).await,
+            Ok(message) => Box::pin(core.deliver(message)).await,
             Err(_) => {
                 core.garbage.fetch_add(1, Ordering::Relaxed);
             }

@@ -420,19 +420,26 @@ impl Core {
         let speech = self.speech();
         match self.post(&speech, call).await {
             Ok(result) => Ok(result),
-            Err(Failure::SessionLost) => self.after_lost_session(&speech, call).await,
+            // The rare ways are boxed, so that the common one stays small.
+            Err(Failure::SessionLost) => Box::pin(self.after_lost_session(&speech, call)).await,
             Err(Failure::Stale(_)) if call.request.repeatable => {
-                self.post(&speech, call).await.map_err(Failure::into_error)
+                self.post_again(&speech, call).await
             }
             Err(Failure::Final(RequestError::Rpc { code: MISMATCH, .. }))
                 if speech.era == Era::Modern && call.request.method == "tools/call" =>
             {
                 // The server refused the headers before it looked at the call (-32020).
-                self.learn_mirrored(&speech).await;
-                self.post(&speech, call).await.map_err(Failure::into_error)
+                Box::pin(self.learn_mirrored(&speech)).await;
+                self.post_again(&speech, call).await
             }
             Err(failure) => Err(failure.into_error()),
         }
+    }
+
+    async fn post_again(self: &Arc<Self>, speech: &Speech, call: &Call<'_>) -> Outcome {
+        Box::pin(self.post(speech, call))
+            .await
+            .map_err(Failure::into_error)
     }
 
     /// Lists the tools once more to learn which arguments the server wants in headers: the list the catalogue
@@ -487,9 +494,7 @@ impl Core {
             ));
         }
         renewed?;
-        self.post(&self.speech(), call)
-            .await
-            .map_err(Failure::into_error)
+        self.post_again(&self.speech(), call).await
     }
 
     async fn post(
