@@ -40,6 +40,8 @@ const MAX_BACKGROUND: usize = 64;
 const MISMATCH: i64 = -32020;
 /// Pages of a tool list read to learn mirrored arguments.
 const MAX_LEARNT_PAGES: usize = 100;
+/// How long a call that failed with its session waits for the new one.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest session id; it travels in each request's head.
 const MAX_SESSION_BYTES: usize = 1024;
 
@@ -487,14 +489,23 @@ impl Core {
     }
 
     async fn after_lost_session(self: &Arc<Self>, speech: &Speech, call: &Call<'_>) -> Outcome {
-        let renewed = self.renew(speech.generation).await;
-        if !call.request.repeatable {
-            return Err(protocol(
-                "the server lost the session; the call was not sent again",
-            ));
+        if call.request.repeatable {
+            self.renew(speech.generation).await?;
+            return self.post_again(&self.speech(), call).await;
         }
-        renewed?;
-        self.post_again(&self.speech(), call).await
+        let (core, lost) = (Arc::clone(self), speech.generation);
+        let renewing = self.tasks.spawn(async move {
+            tokio::select! {
+                () = core.stop.cancelled() => {}
+                // Who needs the session finds it dead once more, and sees why.
+                _ = core.renew(lost) => {}
+            }
+        });
+        // The next call should find the new session, but this one's failure is known already.
+        let _ = tokio::time::timeout(RENEWAL_PATIENCE, renewing).await;
+        Err(protocol(
+            "the server lost the session; the call was not sent again",
+        ))
     }
 
     async fn post(

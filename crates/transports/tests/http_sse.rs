@@ -149,10 +149,7 @@ fn spec(url: &str, by_name: bool) -> ServerSpec {
             Endpoint::StreamableHttp(http)
         },
         era: EraChoice::Auto,
-        timeouts: Timeouts {
-            connect: Duration::from_millis(500),
-            ..Timeouts::default()
-        },
+        timeouts: Timeouts::default(),
         limits: WireLimits {
             frame_bytes: FRAME_BYTES,
             in_flight: 100,
@@ -289,7 +286,14 @@ async fn an_endpoint_elsewhere_or_with_user_information_is_refused() {
 #[tokio::test]
 async fn a_stream_without_its_endpoint_event_ends_at_the_connect_deadline() {
     let (_server, url) = Server::start(None).await;
-    let late = tokio::time::timeout(QUICK, open(&url, true))
+    let mut hasty = spec(&url, true);
+    hasty.timeouts.connect = Duration::from_millis(300);
+    let (inbound, _heard) = mpsc::channel(1);
+    let options = ConnectOptions {
+        known_era: None,
+        inbound,
+    };
+    let late = tokio::time::timeout(QUICK, connect(&hasty, options))
         .await
         .expect("a quick error");
     assert!(matches!(

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     Dropped { resumable: bool },
     /// The session is forgotten once; the refusal has this status.
     ForgetOnce(u16),
+    /// `initialize` is never answered; all else is well.
+    NoGreeting,
     /// Asks the client for `roots/list` on the call's stream, then echoes what was answered.
     Ask,
 }
@@ -197,6 +199,9 @@ impl State {
                 &json!({"code": -32601, "message": "unknown"}),
                 "error",
             ),
+            "initialize" if matches!(*self.fault.lock().unwrap(), Fault::NoGreeting) => {
+                std::future::pending().await
+            }
             "initialize" => self.initialize(&message),
             "tools/call" | "tools/list" if !self.knows(&head.headers) => self.forgotten(),
             "tools/list" => reply(&message, &json!({"tools": []}), "result"),
@@ -249,7 +254,9 @@ impl State {
         let echo = json!({"content": [{"type": "text", "text": message["params"]["arguments"]["message"]}]});
         let done = json!({"jsonrpc": "2.0", "id": message["id"], "result": echo});
         match fault {
-            Fault::None | Fault::ForgetOnce(_) => plain(200, "application/json", done.to_string()),
+            Fault::None | Fault::NoGreeting | Fault::ForgetOnce(_) => {
+                plain(200, "application/json", done.to_string())
+            }
             Fault::Answer(status, kind, body) => plain(status, kind, body),
             Fault::Header(status, name, value) => {
                 let mut response = plain(status, "text/plain", "the body of a refusal".to_owned());

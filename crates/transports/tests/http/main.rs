@@ -294,6 +294,20 @@ async fn a_call_that_may_have_an_effect_is_not_repeated_on_a_new_session() {
 }
 
 #[tokio::test]
+async fn a_server_that_greets_no_more_does_not_hold_the_call_that_lost_its_session() {
+    let server = FaultServer::start().await;
+    let (connection, _heard) = open(&server).await;
+    server.fault(Fault::NoGreeting);
+    server.forget();
+    let error = timeout(QUICK, connection.request(call("x")))
+        .await
+        .expect("a quick error")
+        .unwrap_err();
+    assert!(matches!(error, RequestError::Protocol { .. }), "{error:?}");
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn sixty_four_calls_at_once_get_their_own_answers_and_no_handshake() {
     let server = FaultServer::start().await;
     let (connection, _heard) = open(&server).await;
