@@ -82,6 +82,7 @@ impl Gate {
     }
 
     /// Places taken now.
+    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
         self.counts
             .lock()

@@ -21,7 +21,7 @@ const MAX_VERIFIED: u64 = 10_000;
 /// how long another node may go on.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// A stale one is still good for this long while the store is away: read-only calls go on.
-const TRUSTED_WITHOUT_STORE: Duration = Duration::from_secs(300);
+const TRUSTED_WITHOUT_STORE: Duration = Duration::from_mins(5);
 /// Uses closer together than this are noted once.
 const TOUCH_EVERY_S: i64 = 60;
 /// Random bytes of the public part and of the secret.

@@ -316,7 +316,7 @@ impl Row {
         let duration = Duration::from_millis(self.duration_ms.unwrap_or(0));
         let outcome = match (&self.result, self.fault()) {
             (_, Some(fault)) => Err(fault.into()),
-            (Some(text), None) => Ok(self.result(text)?.into()),
+            (Some(text), None) => Ok(kept_result(text)?.into()),
             (None, None) => Err(missing().into()),
         };
         Ok(Some(Ended {
@@ -325,12 +325,13 @@ impl Row {
             duration,
         }))
     }
+}
 
-    pub(crate) fn result(&self, text: &str) -> Result<ToolResult, BrokerError> {
-        let raw = RawValue::from_string(text.to_owned())
-            .map_err(|_| Fault::new(ErrorCode::Internal, "a kept result cannot be read"))?;
-        ToolResult::read(raw, usize::MAX)
-    }
+/// A result as it was kept.
+pub(crate) fn kept_result(text: &str) -> Result<ToolResult, BrokerError> {
+    let raw = RawValue::from_string(text.to_owned())
+        .map_err(|_| Fault::new(ErrorCode::Internal, "a kept result cannot be read"))?;
+    ToolResult::read(raw, usize::MAX)
 }
 
 fn missing() -> BrokerError {

@@ -20,8 +20,8 @@ pub struct CallLimits {
 impl Default for CallLimits {
     fn default() -> Self {
         Self {
-            default_timeout: Duration::from_secs(60),
-            max_timeout: Duration::from_secs(24 * 3600),
+            default_timeout: Duration::from_mins(1),
+            max_timeout: Duration::from_hours(24),
             result_bytes: 16 * 1024 * 1024,
             in_flight_per_user: 64,
             in_flight: 4096,
@@ -43,9 +43,9 @@ pub struct CatalogLimits {
 impl Default for CatalogLimits {
     fn default() -> Self {
         Self {
-            max_age: Duration::from_secs(300),
+            max_age: Duration::from_mins(5),
             first_wait: Duration::from_secs(10),
-            fetch_timeout: Duration::from_secs(60),
+            fetch_timeout: Duration::from_mins(1),
         }
     }
 }

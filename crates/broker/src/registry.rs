@@ -47,7 +47,7 @@ impl Server {
             Err(error) => {
                 let detail = format!("the definition of {} is not valid any more", self.name);
                 let mut fault = Fault::new(ErrorCode::UpstreamUnreachable, detail);
-                fault.errors = error.errors.clone();
+                fault.errors.clone_from(&error.errors);
                 fault.upstream = Some((self.name.to_string(), None));
                 Err(fault)
             }
@@ -200,7 +200,7 @@ impl Registry {
         let mut next: Servers = HashMap::new();
         let mut complaints = Vec::new();
         for (name, definition) in definitions {
-            match self.from_file(&layers.file, &name, definition) {
+            match self.server_of_file(&layers.file, &name, definition) {
                 Ok(server) => {
                     let own = next.entry(server.workspace.clone()).or_default();
                     own.insert(name, server);
@@ -209,7 +209,7 @@ impl Registry {
                     complaints.extend(error.errors.into_iter().map(|one| PointerDetail {
                         pointer: format!("/servers/{name}{}", one.pointer),
                         detail: one.detail,
-                    }))
+                    }));
                 }
             }
         }
@@ -222,7 +222,7 @@ impl Registry {
         Ok((applied, gone))
     }
 
-    fn from_file(
+    fn server_of_file(
         &self,
         old: &Servers,
         name: &ServerName,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// The trace one request belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    trace: u128,
+    id: u128,
     span: u64,
     sampled: bool,
     state: Option<String>,
@@ -21,7 +21,7 @@ impl Trace {
     #[must_use]
     pub fn mint() -> Self {
         Self {
-            trace: Uuid::new_v4().as_u128(),
+            id: Uuid::new_v4().as_u128(),
             span: rand::random::<u64>().max(1),
             sampled: true,
             state: None,
@@ -44,7 +44,7 @@ impl Trace {
         hex(span, 16).filter(|id| *id != 0)?;
         let flags = hex(flags, 2)?;
         Some(Self {
-            trace,
+            id: trace,
             span: rand::random::<u64>().max(1),
             sampled: flags & 1 == 1,
             state: tracestate
@@ -56,7 +56,7 @@ impl Trace {
     /// The trace id, 32 hex digits: `X-Trace-Id`, and `trace_id` in every answer.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{:032x}", self.trace)
+        format!("{:032x}", self.id)
     }
 
     /// `traceparent` as sent upstream, with our own span as the parent.
@@ -75,7 +75,7 @@ impl Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = u8::from(self.sampled);
-        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.trace, self.span)
+        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.id, self.span)
     }
 }
 

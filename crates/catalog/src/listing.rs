@@ -61,9 +61,7 @@ pub async fn fetch(session: &Session, timeout: Duration) -> Result<Listing, Fetc
         deadline: Instant::now() + timeout,
         timeout,
     };
-    let mut listing = ask
-        .everything(|request| session.request(request))
-        .await?;
+    let mut listing = ask.everything(|request| session.request(request)).await?;
     // Only these annotations become HTTP headers; elsewhere the specification lets a client ignore them.
     if peer.era == Era::Modern && peer.transport == "streamable_http" {
         let listed = listing.tools.len();

@@ -16,7 +16,8 @@ pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 /// The newest revision with `initialize`; what we ask a legacy server for.
 pub(crate) const LEGACY_VERSION: &str = "2025-11-25";
 /// Every legacy revision we can go on with.
-pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
+pub(crate) const LEGACY_VERSIONS: [&str; 4] =
+    ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
 
 /// Who we say we are.
 const CLIENT_INFO: &str = concat!(
@@ -27,6 +28,23 @@ const CLIENT_INFO: &str = concat!(
 
 /// Modern errors that only a modern server sends (2026-07-28 § Errors): never fall back on them.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32099..=-32020;
+
+/// "I do not speak that revision"; its data lists the ones it speaks.
+const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// Whether an unsupported-version error names a revision that `initialize` can agree on.
+fn offers_legacy(data: Option<&RawValue>) -> bool {
+    #[derive(Deserialize)]
+    struct Supported {
+        supported: Vec<String>,
+    }
+    let read = data.and_then(|data| serde_json::from_str::<Supported>(data.get()).ok());
+    read.is_some_and(|read| {
+        read.supported
+            .iter()
+            .any(|version| LEGACY_VERSIONS.contains(&version.as_str()))
+    })
+}
 
 /// The `_meta` members every modern request carries.
 #[must_use]
@@ -146,6 +164,11 @@ async fn discover(carrier: &Carrier, timeout: Duration) -> Result<Probe, Connect
         .await;
     match answer {
         Ok(result) => Ok(read_discovered(carrier, &result)),
+        Err(RequestError::Rpc {
+            code: UNSUPPORTED_VERSION,
+            data,
+            ..
+        }) if offers_legacy(data.as_deref()) => Ok(Probe::NotModern),
         Err(RequestError::Rpc { code, message, .. }) if MODERN_ERRORS.contains(&code) => {
             Err(ConnectError::Protocol {
                 detail: format!("the modern server refused us with {code}: {message}"),

@@ -29,8 +29,15 @@ pub(crate) enum Media {
 
 /// The media type, without its parameters.
 pub(crate) fn media(headers: &HeaderMap) -> Media {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = value
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     if essence.eq_ignore_ascii_case("application/json") {
         Media::Json
     } else if essence.eq_ignore_ascii_case("text/event-stream") {
@@ -55,9 +62,16 @@ pub(crate) struct Refusal {
 /// Reads an answer outside 2xx, quickly whatever its body does.
 pub(crate) async fn read_refusal(response: Response<Incoming>) -> Refusal {
     let status = response.status();
-    let refusal = |error| Refusal { status, error, is_rpc: false, session_unknown: status == StatusCode::NOT_FOUND };
+    let refusal = |error| Refusal {
+        status,
+        error,
+        is_rpc: false,
+        session_unknown: status == StatusCode::NOT_FOUND,
+    };
     if status == StatusCode::UNAUTHORIZED {
-        return refusal(RequestError::NeedsAuth { challenge: challenge(response.headers()) });
+        return refusal(RequestError::NeedsAuth {
+            challenge: challenge(response.headers()),
+        });
     }
     let retry_after = response
         .headers()
@@ -66,27 +80,46 @@ pub(crate) async fn read_refusal(response: Response<Incoming>) -> Refusal {
     if let Some(error) = unreachable(status, retry_after) {
         return refusal(error);
     }
-    let body = tokio::time::timeout(ERROR_BODY_TIMEOUT, read_body(response.into_body(), MAX_ERROR_BODY_BYTES));
+    let body = tokio::time::timeout(
+        ERROR_BODY_TIMEOUT,
+        read_body(response.into_body(), MAX_ERROR_BODY_BYTES),
+    );
     let body = body.await.ok().and_then(Result::ok).unwrap_or_default();
     let says_session = status == StatusCode::BAD_REQUEST && speaks_of_session(&body);
     let Some(rpc) = rpc_error(&body) else {
         let detail = format!("the server answered HTTP {}", status.as_u16());
         let plain = refusal(RequestError::Protocol { detail });
-        return Refusal { session_unknown: plain.session_unknown || says_session, ..plain };
+        return Refusal {
+            session_unknown: plain.session_unknown || says_session,
+            ..plain
+        };
     };
     // -32601 is the answer of a server that knows us but not the method, whatever its status.
     let session_unknown = rpc.code != -32601 && (status == StatusCode::NOT_FOUND || says_session);
-    let error = RequestError::Rpc { code: rpc.code, message: rpc.message, data: rpc.data };
-    Refusal { status, error, is_rpc: true, session_unknown }
+    let error = RequestError::Rpc {
+        code: rpc.code,
+        message: rpc.message,
+        data: rpc.data,
+    };
+    Refusal {
+        status,
+        error,
+        is_rpc: true,
+        session_unknown,
+    }
 }
 
 /// Statuses that say the request was not taken at all.
 fn unreachable(status: StatusCode, retry_after: Option<u32>) -> Option<RequestError> {
     let code = status.as_u16();
     let detail = match (code, retry_after) {
-        (300..=399, _) => format!("the server answers with a redirect ({code}), which is not followed"),
+        (300..=399, _) => {
+            format!("the server answers with a redirect ({code}), which is not followed")
+        }
         (403, _) => "the server refuses us (403)".to_owned(),
-        (429 | 503, Some(seconds)) => format!("the server is busy ({code}); it asks to wait {seconds} s"),
+        (429 | 503, Some(seconds)) => {
+            format!("the server is busy ({code}); it asks to wait {seconds} s")
+        }
         (429, None) => "the server is busy (429)".to_owned(),
         _ => return None,
     };
@@ -99,7 +132,8 @@ fn challenge(headers: &HeaderMap) -> Option<String> {
 }
 
 fn speaks_of_session(body: &[u8]) -> bool {
-    body.windows(7).any(|window| window.eq_ignore_ascii_case(b"session"))
+    body.windows(7)
+        .any(|window| window.eq_ignore_ascii_case(b"session"))
 }
 
 fn rpc_error(body: &[u8]) -> Option<RpcError> {
@@ -112,29 +146,41 @@ fn rpc_error(body: &[u8]) -> Option<RpcError> {
 /// A request that got no answer at all.
 pub(crate) fn unanswered(fault: SendFault) -> RequestError {
     if fault.unsent {
-        RequestError::Unreachable { detail: fault.detail }
+        RequestError::Unreachable {
+            detail: fault.detail,
+        }
     } else {
-        RequestError::Protocol { detail: fault.detail }
+        RequestError::Protocol {
+            detail: fault.detail,
+        }
     }
 }
 
 /// Reads a body of JSON.
 pub(crate) async fn read_json(body: Incoming, limit_bytes: usize) -> Result<Bytes, RequestError> {
-    read_body(body, limit_bytes).await.map_err(|fault| match fault {
-        BodyFault::TooLarge => RequestError::TooLarge { limit_bytes },
-        BodyFault::Truncated => protocol("the answer broke off"),
-    })
+    read_body(body, limit_bytes)
+        .await
+        .map_err(|fault| match fault {
+            BodyFault::TooLarge => RequestError::TooLarge { limit_bytes },
+            BodyFault::Truncated => protocol("the answer broke off"),
+        })
 }
 
 /// A protocol error in fixed words.
 pub(crate) fn protocol(detail: &str) -> RequestError {
-    RequestError::Protocol { detail: detail.to_owned() }
+    RequestError::Protocol {
+        detail: detail.to_owned(),
+    }
 }
 
 /// Reads and drops a small body so that its connection can be used again.
 pub(crate) async fn drain(response: Response<Incoming>) {
     // Too long or broken: then the connection is closed instead.
-    let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read_body(response.into_body(), MAX_ERROR_BODY_BYTES)).await;
+    let _ = tokio::time::timeout(
+        ERROR_BODY_TIMEOUT,
+        read_body(response.into_body(), MAX_ERROR_BODY_BYTES),
+    )
+    .await;
 }
 
 #[cfg(test)]
@@ -157,9 +203,15 @@ mod tests {
 
     #[test]
     fn only_statuses_of_an_untaken_request_are_unreachable() {
-        for (status, retry, expected) in
-            [(302, None, true), (403, None, true), (429, None, true), (503, Some(3), true), (503, None, false), (500, Some(3), false), (404, None, false)]
-        {
+        for (status, retry, expected) in [
+            (302, None, true),
+            (403, None, true),
+            (429, None, true),
+            (503, Some(3), true),
+            (503, None, false),
+            (500, Some(3), false),
+            (404, None, false),
+        ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(unreachable(status, retry).is_some(), expected, "{status}");
         }

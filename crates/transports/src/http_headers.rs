@@ -22,8 +22,7 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// What every POST accepts.
-const ACCEPT_POST: HeaderValue =
-    HeaderValue::from_static("application/json, text/event-stream");
+const ACCEPT_POST: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 /// What every GET accepts.
 const ACCEPT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -91,7 +90,8 @@ pub(crate) fn add_routing(headers: &mut HeaderMap, request: &Request) {
         "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
         _ => return,
     };
-    if let Some(value) = text_member(&request.params, named_by).and_then(|text| header_text(&text)) {
+    if let Some(value) = text_member(&request.params, named_by).and_then(|text| header_text(&text))
+    {
         headers.insert(NAME, value);
     }
 }
@@ -151,7 +151,14 @@ mod tests {
 
     #[test]
     fn the_protocols_own_headers_may_not_be_set() {
-        for name in ["host", "mcp-session-id", "mcp-method", "mcp-param-x", "transfer-encoding", "proxy-authorization"] {
+        for name in [
+            "host",
+            "mcp-session-id",
+            "mcp-method",
+            "mcp-param-x",
+            "transfer-encoding",
+            "proxy-authorization",
+        ] {
             let refused = base_headers(&spec(name, "x"));
             assert!(matches!(refused, Err(HeaderRefused::Reserved(_))), "{name}");
         }
@@ -159,7 +166,10 @@ mod tests {
 
     #[test]
     fn a_value_with_a_line_end_is_refused_and_a_good_one_is_secret() {
-        assert!(matches!(base_headers(&spec("x-key", "a\r\nb: c")), Err(HeaderRefused::Value(_))));
+        assert!(matches!(
+            base_headers(&spec("x-key", "a\r\nb: c")),
+            Err(HeaderRefused::Value(_))
+        ));
         let headers = base_headers(&spec("authorization", "Bearer s3cret")).unwrap();
         assert!(headers["authorization"].is_sensitive());
         assert!(!format!("{headers:?}").contains("s3cret"));

@@ -54,7 +54,8 @@ impl Plan {
         if info.era == Era::Legacy {
             return Some(Self::Stream);
         }
-        let offered: Capabilities = serde_json::from_str(info.capabilities.get()).unwrap_or_default();
+        let offered: Capabilities =
+            serde_json::from_str(info.capabilities.get()).unwrap_or_default();
         let kinds = [
             ("toolsListChanged", offered.tools),
             ("promptsListChanged", offered.prompts),
@@ -148,7 +149,8 @@ async fn hear(core: &Arc<Core>, mut reader: Reader, place: &mut Place) {
             continue;
         }
         match wire::parse(&event.data) {
-            Ok(wire::Incoming::Notification(heard)) if heard.method == "notifications/subscriptions/acknowledged" => {}
+            Ok(wire::Incoming::Notification(heard))
+                if heard.method == "notifications/subscriptions/acknowledged" => {}
             Ok(message) => core.deliver(message).await,
             Err(_) => {
                 core.garbage.fetch_add(1, Ordering::Relaxed);
@@ -176,13 +178,19 @@ mod tests {
 
     #[test]
     fn a_modern_server_is_subscribed_to_exactly_what_it_offers() {
-        let offered = r#"{"tools":{"listChanged":true},"prompts":{},"resources":{"listChanged":true}}"#;
-        let Some(Plan::Subscribe(line)) = Plan::of(&info(Era::Modern, offered)) else { panic!("subscribes") };
+        let offered =
+            r#"{"tools":{"listChanged":true},"prompts":{},"resources":{"listChanged":true}}"#;
+        let Some(Plan::Subscribe(line)) = Plan::of(&info(Era::Modern, offered)) else {
+            panic!("subscribes")
+        };
         let sent: serde_json::Value = serde_json::from_slice(&line).unwrap();
         let wanted = serde_json::json!({"toolsListChanged": true, "resourcesListChanged": true});
         assert_eq!(sent["params"]["notifications"], wanted);
         assert!(sent["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].is_string());
         assert!(Plan::of(&info(Era::Modern, r#"{"tools":{}}"#)).is_none());
-        assert!(matches!(Plan::of(&info(Era::Legacy, "{}")), Some(Plan::Stream)));
+        assert!(matches!(
+            Plan::of(&info(Era::Legacy, "{}")),
+            Some(Plan::Stream)
+        ));
     }
 }

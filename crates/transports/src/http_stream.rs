@@ -39,7 +39,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { last_id: None, retry: None }
+        Self {
+            last_id: None,
+            retry: None,
+        }
     }
 
     /// Remembers what an event tells about resuming.
@@ -92,7 +95,9 @@ async fn until_answer(
             Ok(Some(event)) => event,
             Ok(None) | Err(SseFault::Broken) => return Ok(None),
             Err(SseFault::TooLarge) => {
-                return Err(RequestError::TooLarge { limit_bytes: core.frame_bytes });
+                return Err(RequestError::TooLarge {
+                    limit_bytes: core.frame_bytes,
+                });
             }
         };
         place.note(&mut event);
@@ -122,7 +127,9 @@ async fn resume(core: &Arc<Core>, last_id: &str, retry: Duration) -> Result<Read
         match open(core, &core.speech(), Some(last_id)).await {
             Opened::Stream(reader) => return Ok(reader),
             Opened::Refused => {
-                return Err(protocol("the stream broke and the server does not take it up again"));
+                return Err(protocol(
+                    "the stream broke and the server does not take it up again",
+                ));
             }
             Opened::Failed => {}
         }
@@ -155,7 +162,9 @@ pub(crate) async fn opened(response: Response<Incoming>, frame_bytes: usize) -> 
         return Opened::Stream(SseReader::new(response.into_body(), frame_bytes));
     }
     http_answer::drain(response).await;
-    if status.is_server_error() && status.as_u16() != 501 || matches!(status.as_u16(), 401 | 408 | 429) {
+    if status.is_server_error() && status.as_u16() != 501
+        || matches!(status.as_u16(), 401 | 408 | 429)
+    {
         Opened::Failed
     } else {
         Opened::Refused
@@ -195,9 +204,9 @@ pub(crate) async fn first_result(
                 }
             }
         }
-        Media::Json | Media::Other(_) => {
-            of(wire::parse(&http_answer::read_json(response.into_body(), frame_bytes).await?))
-        }
+        Media::Json | Media::Other(_) => of(wire::parse(
+            &http_answer::read_json(response.into_body(), frame_bytes).await?,
+        )),
     };
     found.ok_or_else(|| protocol("the session was lost and the server opens no new one"))
 }

@@ -65,7 +65,9 @@ impl Drop for Leaver<'_> {
             let (shared, stop) = (Arc::clone(&carrier.shared), carrier.stop.clone());
             let line = wire::encode_cancelled(self.id, self.reason);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                carrier.tasks.spawn_on(in_background(shared, line, stop), &runtime);
+                carrier
+                    .tasks
+                    .spawn_on(in_background(shared, line, stop), &runtime);
             }
         }
     }
@@ -88,9 +90,14 @@ impl SseCarrier {
     ) -> Result<Self, ConnectError> {
         let (client, uri, base) = reach(http, spec)?;
         let unreachable = |detail: String| ConnectError::Unreachable { detail };
-        let response = send(&client, (Method::GET, uri), http_headers::for_stream(base.clone(), None), Bytes::new())
-            .await
-            .map_err(|fault| unreachable(fault.detail))?;
+        let response = send(
+            &client,
+            (Method::GET, uri),
+            http_headers::for_stream(base.clone(), None),
+            Bytes::new(),
+        )
+        .await
+        .map_err(|fault| unreachable(fault.detail))?;
         if !response.status().is_success() {
             return Err(refused(http_answer::read_refusal(response).await.error));
         }
@@ -101,10 +108,18 @@ impl SseCarrier {
         let mut reader = SseReader::new(response.into_body(), spec.limits.frame_bytes);
         let endpoint = find_endpoint(&mut reader, &http.url).await?;
         let pending = Arc::new(Pending::new(spec.limits.in_flight));
-        let shared = Arc::new(Shared { client, endpoint, base });
+        let shared = Arc::new(Shared {
+            client,
+            endpoint,
+            base,
+        });
         let (end, ended) = watch::channel(None);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let hearing = Hearing { pending: Arc::clone(&pending), shared: Arc::clone(&shared), inbound };
+        let hearing = Hearing {
+            pending: Arc::clone(&pending),
+            shared: Arc::clone(&shared),
+            inbound,
+        };
         let (stopped, limit_bytes) = (stop.clone(), spec.limits.frame_bytes);
         tasks.spawn(async move {
             let reason = tokio::select! {
@@ -112,14 +127,22 @@ impl SseCarrier {
                 () = stopped.cancelled() => CloseReason::Asked,
             };
             hearing.pending.end(|| match &reason {
-                CloseReason::Asked => RequestError::Closed { executed: Executed::Unknown },
-                CloseReason::Exited(detail) | CloseReason::Lost(detail) => {
-                    RequestError::Protocol { detail: detail.clone() }
-                }
+                CloseReason::Asked => RequestError::Closed {
+                    executed: Executed::Unknown,
+                },
+                CloseReason::Exited(detail) | CloseReason::Lost(detail) => RequestError::Protocol {
+                    detail: detail.clone(),
+                },
             });
             end.send_replace(Some(reason));
         });
-        Ok(Self { pending, shared, ended, stop, tasks })
+        Ok(Self {
+            pending,
+            shared,
+            ended,
+            stop,
+            tasks,
+        })
     }
 
     /// Sends one request and waits for its result. Dropping the future cancels it upstream.
@@ -130,29 +153,44 @@ impl SseCarrier {
         request: &Request,
     ) -> Result<Box<RawValue>, RequestError> {
         let Some(answer) = self.pending.enter(id, request.progress.clone())? else {
-            return Err(RequestError::Closed { executed: Executed::No });
+            return Err(RequestError::Closed {
+                executed: Executed::No,
+            });
         };
-        let mut leaver = Leaver { carrier: self, id, reason: "the caller gave up" };
+        let mut leaver = Leaver {
+            carrier: self,
+            id,
+            reason: "the caller gave up",
+        };
         let exchanged = tokio::time::timeout(request.timeout, async {
             self.shared.post(line).await?;
-            answer.await.unwrap_or(Err(RequestError::Closed { executed: Executed::Unknown }))
+            answer.await.unwrap_or(Err(RequestError::Closed {
+                executed: Executed::Unknown,
+            }))
         });
         exchanged.await.unwrap_or_else(|_elapsed| {
             leaver.reason = "the deadline passed";
-            Err(RequestError::Timeout { after: request.timeout })
+            Err(RequestError::Timeout {
+                after: request.timeout,
+            })
         })
     }
 
     /// Sends a message nobody answers.
     pub(crate) async fn notify(&self, line: String, timeout: Duration) -> Result<(), RequestError> {
         let told = tokio::time::timeout(timeout, self.shared.post(line));
-        told.await.unwrap_or(Err(RequestError::Timeout { after: timeout }))
+        told.await
+            .unwrap_or(Err(RequestError::Timeout { after: timeout }))
     }
 
     /// Resolves when the stream is over.
     pub(crate) async fn closed(&self) -> CloseReason {
         let mut ended = self.ended.clone();
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         reason.unwrap_or(CloseReason::Asked)
     }
 
@@ -187,33 +225,54 @@ fn refused(error: RequestError) -> ConnectError {
     match error {
         RequestError::NeedsAuth { challenge } => ConnectError::NeedsAuth { challenge },
         RequestError::Unreachable { detail } => ConnectError::Unreachable { detail },
-        other => ConnectError::Protocol { detail: other.to_string() },
+        other => ConnectError::Protocol {
+            detail: other.to_string(),
+        },
     }
 }
 
 /// Waits for the event that says where to POST, and holds it to the stream's own origin: an endpoint
 /// elsewhere would be handed our headers.
-async fn find_endpoint(reader: &mut SseReader<Incoming>, stream: &Url) -> Result<Uri, ConnectError> {
-    let protocol = |detail: &str| ConnectError::Protocol { detail: detail.to_owned() };
+async fn find_endpoint(
+    reader: &mut SseReader<Incoming>,
+    stream: &Url,
+) -> Result<Uri, ConnectError> {
+    let protocol = |detail: &str| ConnectError::Protocol {
+        detail: detail.to_owned(),
+    };
     loop {
-        let event = reader.next().await.map_err(|_| protocol("the stream broke before its endpoint event"))?;
+        let event = reader
+            .next()
+            .await
+            .map_err(|_| protocol("the stream broke before its endpoint event"))?;
         let event = event.ok_or_else(|| protocol("the stream ended before its endpoint event"))?;
         if event.event.as_deref() != Some("endpoint") {
             continue;
         }
-        let text = std::str::from_utf8(&event.data).map_err(|_| protocol("the endpoint is no text"))?;
-        let endpoint = stream.join(text.trim()).map_err(|_| protocol("the endpoint is no URL"))?;
+        let text =
+            std::str::from_utf8(&event.data).map_err(|_| protocol("the endpoint is no text"))?;
+        let endpoint = stream
+            .join(text.trim())
+            .map_err(|_| protocol("the endpoint is no URL"))?;
         if endpoint.origin() != stream.origin() {
             return Err(protocol("the endpoint has another origin than the stream"));
         }
-        return endpoint.as_str().parse().map_err(|_| protocol("the endpoint is no URL"));
+        return endpoint
+            .as_str()
+            .parse()
+            .map_err(|_| protocol("the endpoint is no URL"));
     }
 }
 
 impl Shared {
     /// POSTs one message; its answer, if any, comes on the stream.
     async fn post(&self, line: String) -> Result<(), RequestError> {
-        let sent = send(&self.client, (Method::POST, self.endpoint.clone()), self.base.clone(), Bytes::from(line));
+        let sent = send(
+            &self.client,
+            (Method::POST, self.endpoint.clone()),
+            self.base.clone(),
+            Bytes::from(line),
+        );
         let response = sent.await.map_err(http_answer::unanswered)?;
         if !response.status().is_success() {
             return Err(http_answer::read_refusal(response).await.error);
@@ -236,14 +295,18 @@ impl Hearing {
             let event = match reader.next().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return CloseReason::Lost("the event stream ended".to_owned()),
-                Err(SseFault::Broken) => return CloseReason::Lost("the event stream broke".to_owned()),
+                Err(SseFault::Broken) => {
+                    return CloseReason::Lost("the event stream broke".to_owned());
+                }
                 Err(SseFault::TooLarge) => {
                     // What follows cannot be told apart any more, so the stream is over for all.
                     self.pending.end(|| RequestError::TooLarge { limit_bytes });
                     return CloseReason::Lost("an event was over the limit".to_owned());
                 }
             };
-            if matches!(event.event.as_deref(), None | Some("" | "message")) && !event.data.is_empty() {
+            if matches!(event.event.as_deref(), None | Some("" | "message"))
+                && !event.data.is_empty()
+            {
                 match wire::parse(&event.data) {
                     Ok(message) => self.take(message).await,
                     Err(_) => self.pending.count_garbage(),
@@ -266,7 +329,9 @@ impl Hearing {
                     } else {
                         Some(notification)
                     };
-                    let lost = rest.is_some_and(|rest| self.inbound.try_send(Inbound::Notification(rest)).is_err());
+                    let lost = rest.is_some_and(|rest| {
+                        self.inbound.try_send(Inbound::Notification(rest)).is_err()
+                    });
                     if lost {
                         self.pending.count_dropped();
                     }
@@ -275,9 +340,13 @@ impl Hearing {
                     let id = request.id.clone();
                     if self.inbound.try_send(Inbound::Request(request)).is_err() {
                         self.pending.count_dropped();
-                        let refusal = wire::encode_answer(&id, &Err((-32603, "the client is too busy".to_owned())));
+                        let refusal = wire::encode_answer(
+                            &id,
+                            &Err((-32603, "the client is too busy".to_owned())),
+                        );
                         // If it cannot be told, the server has its own deadline.
-                        let _ = tokio::time::timeout(NOTIFY_TIMEOUT, self.shared.post(refusal)).await;
+                        let _ =
+                            tokio::time::timeout(NOTIFY_TIMEOUT, self.shared.post(refusal)).await;
                     }
                 }
                 Message::Batch(_) => self.pending.count_garbage(),

@@ -50,10 +50,15 @@ impl Mirrored {
         if !result.get().contains("x-mcp-header") {
             return;
         }
-        let Ok(page) = serde_json::from_str::<Page>(result.get()) else { return };
+        let Ok(page) = serde_json::from_str::<Page>(result.get()) else {
+            return;
+        };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for tool in page.tools {
-            let schema = tool.input_schema.as_deref().and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+            let schema = tool
+                .input_schema
+                .as_deref()
+                .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
             let mut mirrors = Vec::new();
             if let Some(schema) = &schema {
                 find(schema, &mut Vec::new(), &mut mirrors);
@@ -75,12 +80,20 @@ impl Mirrored {
         if known.is_empty() {
             return;
         }
-        let mirrors = text_member(&request.params, "name").and_then(|name| known.get(&*name).cloned());
+        let mirrors =
+            text_member(&request.params, "name").and_then(|name| known.get(&*name).cloned());
         drop(known);
-        let (Some(mirrors), Some(arguments)) = (mirrors, request.params.get("arguments")) else { return };
-        let Ok(arguments) = serde_json::from_str::<Value>(arguments.get()) else { return };
+        let (Some(mirrors), Some(arguments)) = (mirrors, request.params.get("arguments")) else {
+            return;
+        };
+        let Ok(arguments) = serde_json::from_str::<Value>(arguments.get()) else {
+            return;
+        };
         for mirror in mirrors {
-            let value = mirror.path.iter().try_fold(&arguments, |value, step| value.get(step));
+            let value = mirror
+                .path
+                .iter()
+                .try_fold(&arguments, |value, step| value.get(step));
             let text = match value {
                 Some(Value::String(text)) => text.clone(),
                 Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
@@ -95,15 +108,22 @@ impl Mirrored {
 
 /// Collects the annotations of a schema's own properties; those inside `oneOf` and the like are not valid.
 fn find(schema: &Value, path: &mut Vec<String>, mirrors: &mut Vec<Mirror>) {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+        return;
+    };
     for (name, property) in properties {
         if mirrors.len() >= MAX_HEADERS || path.len() >= MAX_DEPTH {
             return;
         }
         path.push(name.clone());
         let header = property.get("x-mcp-header").and_then(Value::as_str);
-        if let Some(header) = header.and_then(|header| format!("mcp-param-{header}").parse::<HeaderName>().ok()) {
-            mirrors.push(Mirror { path: path.clone(), header });
+        if let Some(header) =
+            header.and_then(|header| format!("mcp-param-{header}").parse::<HeaderName>().ok())
+        {
+            mirrors.push(Mirror {
+                path: path.clone(),
+                header,
+            });
         }
         find(property, path, mirrors);
         path.pop();
@@ -129,9 +149,10 @@ mod tests {
             "plain":{"type":"string"},"deep":{"properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
             "bad":{"x-mcp-header":"a b"}}}}]}"#,
         ));
-        let params = Params::default()
-            .with_text("name", "t")
-            .with("arguments", raw(r#"{"region":"Zürich","plain":"x","deep":{"n":7},"bad":"y"}"#));
+        let params = Params::default().with_text("name", "t").with(
+            "arguments",
+            raw(r#"{"region":"Zürich","plain":"x","deep":{"n":7},"bad":"y"}"#),
+        );
         let request = Request {
             method: "tools/call".into(),
             params,

@@ -128,7 +128,12 @@ impl HttpCarrier {
         inbound: mpsc::Sender<Inbound>,
     ) -> Result<Self, ConnectError> {
         let (client, uri, base) = reach(http, spec)?;
-        let speech = Speech { era: Era::Modern, session: None, generation: 0, headers: base.clone() };
+        let speech = Speech {
+            era: Era::Modern,
+            session: None,
+            generation: 0,
+            headers: base.clone(),
+        };
         let core = Core {
             client,
             uri,
@@ -148,14 +153,17 @@ impl HttpCarrier {
             knows_no_post: AtomicBool::new(false),
             mirrored: Mirrored::default(),
         };
-        Ok(Self { core: Arc::new(core) })
+        Ok(Self {
+            core: Arc::new(core),
+        })
     }
 
     /// Tells which era and revision the next messages speak.
     pub(crate) fn speak(&self, era: Era, version: &str) {
         self.core.respeak(|speech| {
             let session = speech.session.clone().filter(|_| era == Era::Legacy);
-            self.core.speech_of(era, version, session, speech.generation)
+            self.core
+                .speech_of(era, version, session, speech.generation)
         });
     }
 
@@ -179,12 +187,19 @@ impl HttpCarrier {
 
     pub(crate) fn mcp_session_id(&self) -> Option<String> {
         let speech = self.core.speech();
-        speech.session.as_ref().and_then(|id| id.to_str().ok()).map(str::to_owned)
+        speech
+            .session
+            .as_ref()
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned)
     }
 
     /// Notifications lost, and messages that were none.
     pub(crate) fn counters(&self) -> (u64, u64) {
-        (self.core.dropped.load(Ordering::Relaxed), self.core.garbage.load(Ordering::Relaxed))
+        (
+            self.core.dropped.load(Ordering::Relaxed),
+            self.core.garbage.load(Ordering::Relaxed),
+        )
     }
 
     /// There is no connection that could be lost; only [`Self::close`] ends it.
@@ -197,12 +212,20 @@ impl HttpCarrier {
     pub(crate) async fn exchange(&self, id: u64, line: String, request: &Request) -> Outcome {
         let core = &self.core;
         let _slot = Slot::take(core)?;
-        let mut parting = Parting { core, id, reason: Some("the caller gave up") };
+        let mut parting = Parting {
+            core,
+            id,
+            reason: Some("the caller gave up"),
+        };
         if request.method == "initialize" {
             // The specification forbids cancelling it.
             parting.reason = None;
         }
-        let call = Call { id, line: Bytes::from(line), request };
+        let call = Call {
+            id,
+            line: Bytes::from(line),
+            request,
+        };
         let outcome = tokio::select! {
             biased;
             outcome = tokio::time::timeout(request.timeout, core.call(&call)) => outcome,
@@ -215,7 +238,9 @@ impl HttpCarrier {
             }
             Err(_elapsed) => {
                 parting.reason = parting.reason.map(|_| "the deadline passed");
-                Err(RequestError::Timeout { after: request.timeout })
+                Err(RequestError::Timeout {
+                    after: request.timeout,
+                })
             }
         }
     }
@@ -253,14 +278,26 @@ impl Drop for HttpCarrier {
 }
 
 /// What both HTTP carriers need to reach a server.
-pub(crate) fn reach(http: &HttpSpec, spec: &ServerSpec) -> Result<(Arc<HttpClient>, Uri, HeaderMap), ConnectError> {
-    let refused = |error: &dyn std::error::Error| ConnectError::Unreachable { detail: error.to_string() };
+pub(crate) fn reach(
+    http: &HttpSpec,
+    spec: &ServerSpec,
+) -> Result<(Arc<HttpClient>, Uri, HeaderMap), ConnectError> {
+    let refused = |error: &dyn std::error::Error| ConnectError::Unreachable {
+        detail: error.to_string(),
+    };
     outbound::check_url(&http.url, &http.outbound).map_err(|error| refused(&error))?;
     let base = http_headers::base_headers(http).map_err(|error| refused(&error))?;
     let mut url = http.url.clone();
     url.set_fragment(None);
-    let uri = url.as_str().parse().map_err(|error: http::uri::InvalidUri| refused(&error))?;
-    Ok((HttpClient::shared(&http.outbound, spec.timeouts.connect), uri, base))
+    let uri = url
+        .as_str()
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| refused(&error))?;
+    Ok((
+        HttpClient::shared(&http.outbound, spec.timeouts.connect),
+        uri,
+        base,
+    ))
 }
 
 /// One of the places for requests in flight.
@@ -269,11 +306,15 @@ struct Slot<'a>(&'a Core);
 impl<'a> Slot<'a> {
     fn take(core: &'a Core) -> Result<Self, RequestError> {
         if core.stop.is_cancelled() {
-            return Err(RequestError::Closed { executed: Executed::No });
+            return Err(RequestError::Closed {
+                executed: Executed::No,
+            });
         }
         if core.in_flight.fetch_add(1, Ordering::Relaxed) >= core.in_flight_limit {
             core.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(RequestError::Overloaded { limit: core.in_flight_limit });
+            return Err(RequestError::Overloaded {
+                limit: core.in_flight_limit,
+            });
         }
         Ok(Self(core))
     }
@@ -317,10 +358,17 @@ impl Core {
     }
 
     fn respeak(&self, change: impl FnOnce(&Speech) -> Speech) {
-        self.speech.send_modify(|speech| *speech = Arc::new(change(speech)));
+        self.speech
+            .send_modify(|speech| *speech = Arc::new(change(speech)));
     }
 
-    fn speech_of(&self, era: Era, version: &str, session: Option<HeaderValue>, generation: u64) -> Speech {
+    fn speech_of(
+        &self,
+        era: Era,
+        version: &str,
+        session: Option<HeaderValue>,
+        generation: u64,
+    ) -> Speech {
         let mut headers = self.base.clone();
         if let Ok(version) = HeaderValue::from_str(version) {
             headers.insert(VERSION, version);
@@ -328,7 +376,12 @@ impl Core {
         if let Some(session) = &session {
             headers.insert(SESSION, session.clone());
         }
-        Speech { era, session, generation, headers }
+        Speech {
+            era,
+            session,
+            generation,
+            headers,
+        }
     }
 
     /// Runs something that nobody waits for, if there is room and a runtime.
@@ -400,14 +453,27 @@ impl Core {
             let method = "tools/list";
             let meta = wire::Params::default();
             let timeout = Duration::ZERO;
-            let request = Request { method: method.into(), params, meta, timeout, progress: None, repeatable: true };
+            let request = Request {
+                method: method.into(),
+                params,
+                meta,
+                timeout,
+                progress: None,
+                repeatable: true,
+            };
             let mut headers = speech.headers.clone();
             http_headers::add_method(&mut headers, method);
             let line = wire::encode_request(0, &request, &handshake::modern_meta(), false);
-            let Ok(response) = self.send(Method::POST, headers, Bytes::from(line)).await else { return };
-            let Ok(result) = http_stream::first_result(response, self.frame_bytes).await else { return };
+            let Ok(response) = self.send(Method::POST, headers, Bytes::from(line)).await else {
+                return;
+            };
+            let Ok(result) = http_stream::first_result(response, self.frame_bytes).await else {
+                return;
+            };
             self.mirrored.learn(&result);
-            cursor = serde_json::from_str::<Next>(result.get()).ok().and_then(|next| next.next_cursor);
+            cursor = serde_json::from_str::<Next>(result.get())
+                .ok()
+                .and_then(|next| next.next_cursor);
             if cursor.is_none() {
                 return;
             }
@@ -417,15 +483,27 @@ impl Core {
     async fn after_lost_session(self: &Arc<Self>, speech: &Speech, call: &Call<'_>) -> Outcome {
         let renewed = self.renew(speech.generation).await;
         if !call.request.repeatable {
-            return Err(protocol("the server lost the session; the call was not sent again"));
+            return Err(protocol(
+                "the server lost the session; the call was not sent again",
+            ));
         }
         renewed?;
-        self.post(&self.speech(), call).await.map_err(Failure::into_error)
+        self.post(&self.speech(), call)
+            .await
+            .map_err(Failure::into_error)
     }
 
-    async fn post(self: &Arc<Self>, speech: &Speech, call: &Call<'_>) -> Result<Box<RawValue>, Failure> {
+    async fn post(
+        self: &Arc<Self>,
+        speech: &Speech,
+        call: &Call<'_>,
+    ) -> Result<Box<RawValue>, Failure> {
         let greets = call.request.method == "initialize";
-        let mut headers = if greets { self.base.clone() } else { speech.headers.clone() };
+        let mut headers = if greets {
+            self.base.clone()
+        } else {
+            speech.headers.clone()
+        };
         if speech.era == Era::Modern {
             http_headers::add_routing(&mut headers, call.request);
             self.mirrored.add(&mut headers, call.request);
@@ -446,7 +524,9 @@ impl Core {
                 let body = http_answer::read_json(response.into_body(), self.frame_bytes).await?;
                 self.json_answer(&body, call).await?
             }
-            Media::EventStream => http_stream::read(self, response.into_body(), call, speech).await?,
+            Media::EventStream => {
+                http_stream::read(self, response.into_body(), call, speech).await?
+            }
             Media::Other(_) if response.status() == StatusCode::ACCEPTED => {
                 return Err(protocol("the server took the request but answered nothing").into());
             }
@@ -492,11 +572,16 @@ impl Core {
     }
 
     /// Takes one message of a call's own stream; `Some` when it is the answer.
-    pub(crate) async fn take(self: &Arc<Self>, message: Message, call: &Call<'_>) -> Result<Option<Outcome>, RequestError> {
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        message: Message,
+        call: &Call<'_>,
+    ) -> Result<Option<Outcome>, RequestError> {
         match message {
             Message::Response(response) => {
                 // An error that could not even read our id still answers the only request of this exchange.
-                let ours = response.id == Some(call.id) || (response.id.is_none() && response.outcome.is_err());
+                let ours = response.id == Some(call.id)
+                    || (response.id.is_none() && response.outcome.is_err());
                 if !ours {
                     self.garbage.fetch_add(1, Ordering::Relaxed);
                     return Err(protocol("the server answered an id it was not asked with"));
@@ -527,7 +612,10 @@ impl Core {
             Some(channel) if belongs => channel.try_send(notification).is_err(),
             // Nobody asked for it.
             None if is_progress => false,
-            _ => self.inbound.try_send(Inbound::Notification(notification)).is_err(),
+            _ => self
+                .inbound
+                .try_send(Inbound::Notification(notification))
+                .is_err(),
         };
         if lost {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -547,7 +635,10 @@ impl Core {
                     let id = request.id.clone();
                     if self.inbound.try_send(Inbound::Request(request)).is_err() {
                         self.dropped.fetch_add(1, Ordering::Relaxed);
-                        let refusal = wire::encode_answer(&id, &Err((-32603, "the client is too busy".to_owned())));
+                        let refusal = wire::encode_answer(
+                            &id,
+                            &Err((-32603, "the client is too busy".to_owned())),
+                        );
                         // If it cannot be told, the server has its own deadline.
                         let _ = self.notify(refusal, NOTIFY_TIMEOUT).await;
                     }
@@ -562,7 +653,13 @@ impl Core {
     /// Makes the catalogue look again, after a stretch in which its server may have changed unseen.
     pub(crate) fn announce_possible_change(&self) {
         let method = "notifications/tools/list_changed".to_owned();
-        self.hand_on(Notification { method, params: None }, None);
+        self.hand_on(
+            Notification {
+                method,
+                params: None,
+            },
+            None,
+        );
     }
 
     pub(crate) async fn notify(&self, line: String, timeout: Duration) -> Result<(), RequestError> {
@@ -574,11 +671,15 @@ impl Core {
             http_headers::add_method(&mut headers, &notification.method);
         }
         let told = tokio::time::timeout(timeout, self.tell(headers, Bytes::from(line)));
-        told.await.unwrap_or(Err(RequestError::Timeout { after: timeout }))
+        told.await
+            .unwrap_or(Err(RequestError::Timeout { after: timeout }))
     }
 
     async fn tell(&self, headers: HeaderMap, line: Bytes) -> Result<(), RequestError> {
-        let response = self.send(Method::POST, headers, line).await.map_err(http_answer::unanswered)?;
+        let response = self
+            .send(Method::POST, headers, line)
+            .await
+            .map_err(http_answer::unanswered)?;
         if !response.status().is_success() {
             return Err(http_answer::read_refusal(response).await.error);
         }
@@ -588,7 +689,11 @@ impl Core {
 
     /// Keeps the session a server gave with its answer to `initialize`, and how it was asked.
     fn take_session(&self, response: &Response<Incoming>, line: &Bytes) {
-        let session = response.headers().get(SESSION).filter(|id| id.len() <= MAX_SESSION_BYTES).cloned();
+        let session = response
+            .headers()
+            .get(SESSION)
+            .filter(|id| id.len() <= MAX_SESSION_BYTES)
+            .cloned();
         let session = session.map(|mut id| {
             id.set_sensitive(true);
             id
@@ -605,7 +710,9 @@ impl Core {
     /// Opens a new session in place of number `lost`. Of several that found it dead, one does the work.
     pub(crate) async fn renew(&self, lost: u64) -> Result<(), RequestError> {
         let Ok(_turn) = self.renewing.acquire().await else {
-            return Err(RequestError::Closed { executed: Executed::No });
+            return Err(RequestError::Closed {
+                executed: Executed::No,
+            });
         };
         if self.speech().generation != lost {
             return Ok(());
@@ -613,7 +720,9 @@ impl Core {
         let greeting = self.greeting.borrow().clone();
         let greeting = greeting.ok_or_else(|| protocol("the session was lost"))?;
         let renewed = tokio::time::timeout(self.renew_timeout, self.greet_again(greeting, lost));
-        renewed.await.unwrap_or(Err(RequestError::Timeout { after: self.renew_timeout }))?;
+        renewed.await.unwrap_or(Err(RequestError::Timeout {
+            after: self.renew_timeout,
+        }))?;
         self.announce_possible_change();
         Ok(())
     }
@@ -629,7 +738,11 @@ impl Core {
         if !response.status().is_success() {
             return Err(http_answer::read_refusal(response).await.error);
         }
-        let session = response.headers().get(SESSION).filter(|id| id.len() <= MAX_SESSION_BYTES).cloned();
+        let session = response
+            .headers()
+            .get(SESSION)
+            .filter(|id| id.len() <= MAX_SESSION_BYTES)
+            .cloned();
         let result = http_stream::first_result(response, self.frame_bytes).await?;
         let answer: Initialized = serde_json::from_str(result.get())
             .map_err(|_| protocol("the answer to initialize is no handshake"))?;

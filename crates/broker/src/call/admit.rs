@@ -87,18 +87,20 @@ async fn check(
         ))));
     }
     let intent = intent(asker, &request, &found, &arguments);
-    if intent.idempotency_key.is_some() {
-        if let Some(row) = inner.ledger.find_key(&intent).await? {
-            return inner.repeat(&intent, row, &request, due).await;
-        }
+    if intent.idempotency_key.is_some()
+        && let Some(row) = inner.ledger.find_key(&intent).await?
+    {
+        check_same(&intent, &row)?;
+        return inner.repeat(row, &request, due).await;
     }
     let permit = inner.gate.enter(&asker.principal.user)?;
     inner.check_backlog()?;
-    if intent.is_durable() {
-        if let Begun::Held(row) = inner.ledger.begin(&intent).await? {
-            drop(permit);
-            return inner.repeat(&intent, *row, &request, due).await;
-        }
+    if intent.is_durable()
+        && let Begun::Held(row) = inner.ledger.begin(&intent).await?
+    {
+        drop(permit);
+        check_same(&intent, &row)?;
+        return inner.repeat(*row, &request, due).await;
     }
     let live = Live::new(intent);
     inner.live.insert(&live);
@@ -233,6 +235,19 @@ fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Argument
     }
 }
 
+/// The same key must mean the same request.
+fn check_same(intent: &Intent, row: &Row) -> Result<(), BrokerError> {
+    if row.intent.request_digest == intent.request_digest {
+        return Ok(());
+    }
+    let mut fault = Fault::new(
+        ErrorCode::IdempotencyMismatch,
+        "the key was used with another ref, lane or arguments",
+    );
+    fault.call_id = Some(row.intent.id.to_string());
+    Err(fault)
+}
+
 fn tool_params(tool: &Entry, arguments: Arguments) -> Result<transports::Params, BrokerError> {
     let name = serde_json::value::to_raw_value(&*tool.reference.name)
         .map_err(|_| Fault::new(ErrorCode::Internal, "the tool's name cannot be written"))?;
@@ -276,8 +291,12 @@ impl Inner {
         });
         if acts {
             let until = deadline.min(Instant::now() + RECHECK_WAIT);
+            let confirmed = Wanted {
+                deadline: until,
+                ..wanted
+            };
             self.catalogues
-                .confirm(&server, &caller, ACTING_MAX_AGE, until)
+                .confirm(&server, confirmed, ACTING_MAX_AGE)
                 .await;
             tool = self.catalogues.entry(&server, wanted).await?;
         }
@@ -300,7 +319,7 @@ impl Inner {
     /// `tool_not_found`, with what the caller may have meant.
     pub(crate) async fn no_such_tool(&self, asker: &Asker, wrong: &str) -> BrokerError {
         let mut fault = Fault::new(ErrorCode::ToolNotFound, "there is no such tool");
-        let near = self.near(asker, Kind::Tool, wrong, NEAR).await;
+        let near = self.near(asker, Kind::Tool, wrong).await;
         fault.hint = match near.as_slice() {
             [] => Some("a ref is server.tool; list_catalog finds them".to_owned()),
             near => Some(format!("did you mean {}?", near.join(" or "))),
@@ -311,19 +330,10 @@ impl Inner {
     /// The same key was used before: replay its end, or wait for it.
     async fn repeat(
         &self,
-        intent: &Intent,
         row: Row,
         request: &CallTool,
         due: Due,
     ) -> Result<Admitted, BrokerError> {
-        if row.intent.request_digest != intent.request_digest {
-            let mut fault = Fault::new(
-                ErrorCode::IdempotencyMismatch,
-                "the key was used with another ref, lane or arguments",
-            );
-            fault.call_id = Some(row.intent.id.to_string());
-            return Err(fault);
-        }
         let call_id = row.intent.id.to_string();
         if request.respond_async {
             return Ok(Admitted::Answer(CallAnswer::Accepted { call_id }));
@@ -381,13 +391,7 @@ impl Inner {
     }
 
     /// Refs like a wrong one, among those this asker may see.
-    pub(crate) async fn near(
-        &self,
-        asker: &Asker,
-        kind: Kind,
-        wrong: &str,
-        limit: usize,
-    ) -> Vec<String> {
+    pub(crate) async fn near(&self, asker: &Asker, kind: Kind, wrong: &str) -> Vec<String> {
         let who = &asker.principal;
         let servers = self.visible_servers(who);
         let slots: Vec<_> = servers
@@ -403,7 +407,7 @@ impl Inner {
             return Vec::new();
         };
         let visible = |entry: &Entry| self.may_list(who, entry);
-        view.index.near(kind, wrong, limit, &visible)
+        view.index.near(kind, wrong, NEAR, &visible)
     }
 
     /// Whether an entry stands in this principal's lists.

@@ -1,4 +1,4 @@
-//! A call's id: `call_` and a UUIDv7.
+//! A call's id: `call_` and a `UUIDv7`.
 
 use std::fmt;
 

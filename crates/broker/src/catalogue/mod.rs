@@ -1,6 +1,8 @@
 //! What every server offers, for whom: loaded on demand, kept in the store, shown stale rather than not at all,
 //! refreshed behind the answer. Decides nothing about who may call.
 
+mod kept;
+mod refresh;
 mod slot;
 mod view;
 mod watch;
@@ -8,10 +10,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Delta, Entry, Kind, Listing, Ref, Snapshot};
-use chrono::Utc;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use catalog::{Entry, Kind, Ref, Snapshot};
 use sessions::{Caller, Isolation, Lane, Sessions, UserId, WorkspaceId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,29 +18,18 @@ use tokio_util::task::TaskTracker;
 use transports::{Era, ServerName};
 
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::events::{EventHub, EventKind, NewEvent};
+use crate::events::EventHub;
 use crate::limits::CatalogLimits;
 use crate::registry::{Registry, Server};
 use crate::store::Store;
-use crate::upstream_fault::Upstream;
 
-use self::slot::Claim;
+use self::kept::KeptListing;
+use self::refresh::{Because, Errand};
 pub(crate) use self::slot::{Slot, SlotKey};
 pub(crate) use self::view::{ViewDelta, Views};
 
 /// Slots held; beyond it the least used are forgotten and listed again on demand.
 const MAX_SLOTS: u64 = 10_000;
-/// Refs told in one `catalog_changed`; the rest is found by `since`.
-const MAX_REFS_TOLD: usize = 200;
-
-/// Why a refresh is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Because {
-    /// Somebody looked, and what is held is old.
-    Looked,
-    /// The server said that its lists changed.
-    ListChanged,
-}
 
 /// All catalogues of this process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -111,7 +99,7 @@ impl Catalogues {
             let built =
                 tokio::task::spawn_blocking(move || Snapshot::build(&name, &listing.into()));
             if let Ok(snapshot) = built.await {
-                self.slot(key).restore(snapshot, kept.fetched_at);
+                self.slot(&key).restore(snapshot, kept.fetched_at);
             }
         }
         Ok(())
@@ -125,20 +113,19 @@ impl Catalogues {
             user: None,
         };
         if server.definition.isolation == Isolation::Shared {
-            return self.slot(key);
+            return self.slot(&key);
         }
-        if let Some(slot) = self.shared.slots.get(&key) {
-            if slot.snapshot().is_some_and(|held| held.public) {
-                return slot;
-            }
+        let shared = self.shared.slots.get(&key);
+        if let Some(slot) = shared.filter(|slot| slot.snapshot().is_some_and(|held| held.public)) {
+            return slot;
         }
         key.user = Some(user.clone());
-        self.slot(key)
+        self.slot(&key)
     }
 
-    fn slot(&self, key: SlotKey) -> Arc<Slot> {
+    fn slot(&self, key: &SlotKey) -> Arc<Slot> {
         let slots = &self.shared.slots;
-        slots.get_with_by_ref(&key, || Arc::new(Slot::new(key.clone())))
+        slots.get_with_by_ref(key, || Arc::new(Slot::new(key.clone())))
     }
 
     /// Forgets the catalogues of a server whose definition changed or went away.
@@ -157,173 +144,8 @@ impl Catalogues {
         }
     }
 
-    /// Starts a refresh unless one runs.
-    pub(crate) fn refresh(
-        &self,
-        server: &Arc<Server>,
-        slot: &Arc<Slot>,
-        caller: Caller,
-        because: Because,
-    ) {
-        let Some(claim) = slot.begin(because == Because::ListChanged) else {
-            return;
-        };
-        let (catalogues, server) = (self.clone(), Arc::clone(server));
-        self.shared.tasks.spawn(async move {
-            let stop = catalogues.shared.stop.clone();
-            let work = catalogues.refresh_all(&server, &claim, &caller, because);
-            tokio::select! {
-                () = work => {}
-                () = stop.cancelled() => {}
-            }
-        });
-    }
-
-    async fn refresh_all(
-        &self,
-        server: &Arc<Server>,
-        claim: &Claim,
-        caller: &Caller,
-        because: Because,
-    ) {
-        if because == Because::ListChanged {
-            tokio::time::sleep(claim.pause()).await;
-        }
-        loop {
-            claim.started();
-            match self.fetch(server, caller).await {
-                Ok((snapshot, era)) => self.install(claim, snapshot, era, &caller.user).await,
-                Err(fault) => {
-                    metrics::counter!("paperbot_catalog_refreshes_total", "outcome" => "failed")
-                        .increment(1);
-                    claim.failed(fault);
-                }
-            }
-            if !claim.again() {
-                return;
-            }
-            tokio::time::sleep(claim.pause()).await;
-        }
-    }
-
-    async fn fetch(
-        &self,
-        server: &Server,
-        caller: &Caller,
-    ) -> Result<(Snapshot, &'static str), BrokerError> {
-        let target = server.target()?;
-        let timeout = self.shared.limits.fetch_timeout;
-        let deadline = Instant::now() + timeout;
-        let upstream = Upstream {
-            server: server.name.as_str(),
-            redactions: server.redactions(),
-        };
-        let lease = self.shared.sessions.acquire(caller, target, deadline).await;
-        let lease = lease.map_err(|error| upstream.not_opened(&error))?;
-        let listing = catalog::listing::fetch(&lease, timeout).await;
-        let listing = listing.map_err(|error| upstream.not_listed(&error))?;
-        let era = era_name(lease.peer().era);
-        drop(lease);
-        let name = server.name.clone();
-        let built = tokio::task::spawn_blocking(move || Snapshot::build(&name, &listing)).await;
-        built
-            .map(|snapshot| (snapshot, era))
-            .map_err(|_| Fault::new(ErrorCode::Internal, "building the catalogue failed"))
-    }
-
-    /// Puts a listing where it belongs: what a server calls public is shared by the workspace.
-    async fn install(&self, claim: &Claim, snapshot: Snapshot, era: &'static str, user: &UserId) {
-        metrics::counter!("paperbot_catalog_refreshes_total", "outcome" => "ok").increment(1);
-        let slot = claim.slot();
-        let key = &slot.key;
-        let isolated = self
-            .shared
-            .registry
-            .get(&key.workspace, &key.server)
-            .is_some_and(|server| server.definition.isolation != Isolation::Shared);
-        let moves_out = isolated && snapshot.public && key.user.is_some();
-        let moves_in = isolated && !snapshot.public && key.user.is_none();
-        if moves_out || moves_in {
-            let other = self.slot(SlotKey {
-                user: moves_in.then(|| user.clone()),
-                ..key.clone()
-            });
-            if moves_in {
-                slot.forget();
-            }
-            if let Some(theirs) = other.begin(false) {
-                theirs.started();
-                let (snapshot, delta) = theirs.install(snapshot.clone(), era);
-                self.record(&other.key, &snapshot, delta).await;
-            }
-            if moves_in {
-                return;
-            }
-        }
-        let (snapshot, delta) = claim.install(snapshot, era);
-        self.record(key, &snapshot, delta).await;
-    }
-
-    /// Keeps a snapshot in the store and tells what changed.
-    async fn record(&self, key: &SlotKey, snapshot: &Arc<Snapshot>, delta: Option<Delta>) {
-        let unchanged = delta
-            .as_ref()
-            .is_some_and(|delta| *delta == Delta::default());
-        if unchanged {
-            return;
-        }
-        let source = Arc::clone(snapshot);
-        let text = tokio::task::spawn_blocking(move || {
-            serde_json::to_string(&KeptListing::from(source.to_listing()))
-        });
-        if let Ok(Ok(listing)) = text.await {
-            let kept = crate::store::KeptCatalog {
-                workspace: key.workspace.clone(),
-                server: key.server.clone(),
-                user: key.user.clone(),
-                hash: snapshot.hash.hex(),
-                listing,
-                fetched_at: Utc::now(),
-            };
-            if let Err(error) = self.shared.store.save_catalog(&kept).await {
-                tracing::warn!(server.name = %key.server, error = %error, "a catalogue could not be kept");
-            }
-        }
-        if let Some(delta) = delta {
-            self.tell(key, &delta);
-        }
-    }
-
-    fn tell(&self, key: &SlotKey, delta: &Delta) {
-        #[derive(Serialize)]
-        struct Changed<'a> {
-            server: &'a str,
-            added: &'a [String],
-            removed: &'a [String],
-            changed: &'a [String],
-        }
-        let first = |refs: &'_ Vec<String>| refs.len().min(MAX_REFS_TOLD);
-        let data = Changed {
-            server: key.server.as_str(),
-            added: &delta.added[..first(&delta.added)],
-            removed: &delta.removed[..first(&delta.removed)],
-            changed: &delta.changed[..first(&delta.changed)],
-        };
-        if let Ok(data) = to_raw_value(&data) {
-            self.shared.events.publish(NewEvent {
-                kind: EventKind::CatalogChanged,
-                workspace: key.workspace.clone(),
-                user: key.user.clone(),
-                trace_id: None,
-                session_id: None,
-                call_id: None,
-                data,
-            });
-        }
-    }
-
-    /// One entry a call needs. Waits for a listing when nothing is held, when the entry is missing and what is
-    /// held was not confirmed, or when it is older than `age`; never past `deadline`.
+    /// One entry a call needs. Waits for a listing when nothing is held, or when the entry is missing and what is
+    /// held was not confirmed lately; never past the deadline.
     ///
     /// # Errors
     /// Why the server could not be listed, when nothing is held. `Ok(None)`: it has no such entry.
@@ -336,13 +158,12 @@ impl Catalogues {
         let found = slot.entry(wanted.kind, wanted.reference);
         if found.is_some() {
             if slot.is_due(self.shared.limits.max_age) {
-                self.refresh(server, &slot, wanted.caller.clone(), Because::Looked);
+                self.refresh(&slot, looked(server, wanted.caller));
             }
             return Ok(found);
         }
         if !slot.is_fresh(self.shared.limits.max_age) {
-            self.listed(server, &slot, wanted.caller, wanted.deadline)
-                .await;
+            self.listed(server, wanted.caller, wanted.deadline).await;
         }
         // The listing may have moved to the workspace's slot.
         let slot = self.slot_for(server, &wanted.caller.user);
@@ -354,30 +175,18 @@ impl Catalogues {
         }
     }
 
-    /// Makes sure what is held was confirmed within `age`, as far as the server allows.
-    pub(crate) async fn confirm(
-        &self,
-        server: &Arc<Server>,
-        caller: &Caller,
-        age: Duration,
-        deadline: Instant,
-    ) {
-        let slot = self.slot_for(server, &caller.user);
-        if !slot.is_fresh(age) {
-            self.listed(server, &slot, caller, deadline).await;
+    /// Makes sure what is held was confirmed within `age`, as far as the server allows until the deadline.
+    pub(crate) async fn confirm(&self, server: &Arc<Server>, wanted: Wanted<'_>, age: Duration) {
+        if !self.slot_for(server, &wanted.caller.user).is_fresh(age) {
+            self.listed(server, wanted.caller, wanted.deadline).await;
         }
     }
 
     /// Refreshes and waits for the end of it.
-    pub(crate) async fn listed(
-        &self,
-        server: &Arc<Server>,
-        slot: &Arc<Slot>,
-        caller: &Caller,
-        deadline: Instant,
-    ) {
+    pub(crate) async fn listed(&self, server: &Arc<Server>, caller: &Caller, deadline: Instant) {
+        let slot = self.slot_for(server, &caller.user);
         let mut finished = slot.finished();
-        self.refresh(server, slot, caller.clone(), Because::Looked);
+        self.refresh(&slot, looked(server, caller));
         // An elapsed deadline is no error here: whoever asked looks at what is held then.
         let _ = tokio::time::timeout_at(deadline, finished.changed()).await;
     }
@@ -396,12 +205,7 @@ impl Catalogues {
             }
             let untried = slot.shown().untried;
             let finished = slot.finished();
-            self.refresh(
-                server,
-                &slot,
-                catalogue_caller(server, user),
-                Because::Looked,
-            );
+            self.refresh(&slot, looked(server, &catalogue_caller(server, user)));
             if untried {
                 waits.push(finished);
             }
@@ -414,6 +218,14 @@ impl Catalogues {
         }
         let pair = |server: &Arc<Server>| (Arc::clone(server), self.slot_for(server, user));
         servers.iter().map(pair).collect()
+    }
+}
+
+fn looked(server: &Arc<Server>, caller: &Caller) -> Errand {
+    Errand {
+        server: Arc::clone(server),
+        caller: caller.clone(),
+        because: Because::Looked,
     }
 }
 
@@ -450,50 +262,4 @@ fn still_opening(server: &Server) -> BrokerError {
     );
     fault.upstream = Some((server.name.to_string(), None));
     fault
-}
-
-/// A listing as the store keeps it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct KeptListing {
-    tools: Vec<Box<RawValue>>,
-    resources: Vec<Box<RawValue>>,
-    templates: Vec<Box<RawValue>>,
-    prompts: Vec<Box<RawValue>>,
-    ttl_ms: Option<u64>,
-    public: bool,
-    truncated: Option<String>,
-    left_out: usize,
-}
-
-impl From<KeptListing> for Listing {
-    fn from(kept: KeptListing) -> Self {
-        let shared = |list: Vec<Box<RawValue>>| list.into_iter().map(Arc::from).collect();
-        Self {
-            tools: shared(kept.tools),
-            resources: shared(kept.resources),
-            templates: shared(kept.templates),
-            prompts: shared(kept.prompts),
-            ttl_ms: kept.ttl_ms,
-            public: kept.public,
-            truncated: kept.truncated,
-            left_out: kept.left_out,
-        }
-    }
-}
-
-impl From<Listing> for KeptListing {
-    fn from(listing: Listing) -> Self {
-        let owned = |list: Vec<Arc<RawValue>>| list.iter().map(|one| (**one).to_owned()).collect();
-        Self {
-            tools: owned(listing.tools),
-            resources: owned(listing.resources),
-            templates: owned(listing.templates),
-            prompts: owned(listing.prompts),
-            ttl_ms: listing.ttl_ms,
-            public: listing.public,
-            truncated: listing.truncated,
-            left_out: listing.left_out,
-        }
-    }
 }

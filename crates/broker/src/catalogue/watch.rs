@@ -8,7 +8,8 @@ use sessions::{Caller, Lane, SessionId, SessionKey, SessionNotice, StateName, Us
 use tokio::sync::broadcast::error::RecvError;
 use transports::Notification;
 
-use super::{Because, Catalogues, SlotKey};
+use super::refresh::{Because, Errand};
+use super::{Catalogues, SlotKey};
 use crate::events::{EventKind, NewEvent};
 
 /// Who lists for a session that belongs to the whole workspace.
@@ -50,7 +51,7 @@ impl Catalogues {
                 if state == StateName::Ready {
                     self.refresh_due(&key);
                 }
-                self.tell_state(id, &key, state, reason.as_deref());
+                self.tell_state(Teller { id, key: &key }, state, reason.as_deref());
             }
             SessionNotice::Upstream {
                 id,
@@ -60,7 +61,7 @@ impl Catalogues {
                 "notifications/tools/list_changed"
                 | "notifications/resources/list_changed"
                 | "notifications/prompts/list_changed" => self.changed(&key),
-                "notifications/message" => self.tell_log(id, &key, &notification),
+                "notifications/message" => self.tell_log(Teller { id, key: &key }, &notification),
                 _ => {}
             },
         }
@@ -89,7 +90,12 @@ impl Catalogues {
         let Some(caller) = lister(key) else { return };
         for slot in self.slots_of(key) {
             slot.mark_due();
-            self.refresh(&server, &slot, caller.clone(), Because::ListChanged);
+            let errand = Errand {
+                server: Arc::clone(&server),
+                caller: caller.clone(),
+                because: Because::ListChanged,
+            };
+            self.refresh(&slot, errand);
         }
     }
 
@@ -114,9 +120,9 @@ impl Catalogues {
         }
     }
 
-    fn tell_state(&self, id: SessionId, key: &SessionKey, state: StateName, reason: Option<&str>) {
+    fn tell_state(&self, of: Teller<'_>, state: StateName, reason: Option<&str>) {
         #[derive(Serialize)]
-        struct State<'a> {
+        struct Change<'a> {
             server: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             lane: Option<&'a str>,
@@ -124,12 +130,13 @@ impl Catalogues {
             #[serde(skip_serializing_if = "Option::is_none")]
             reason: Option<String>,
         }
+        let key = of.key;
         let server = self.shared.registry.get(&key.workspace, &key.server);
         let clean = |text: &str| match &server {
             Some(server) => server.redactions().clean(text),
             None => String::new(),
         };
-        let data = to_raw_value(&State {
+        let data = to_raw_value(&Change {
             server: key.server.as_str(),
             lane: key.lane.as_ref().map(Lane::as_str),
             state,
@@ -143,19 +150,13 @@ impl Catalogues {
             StateName::Closed => EventKind::SessionClosed,
         };
         if let Ok(data) = data {
-            self.tell_session(kind, id, key, data);
+            self.tell_session(of, kind, data);
         }
     }
 
     /// A log message that belongs to no single call.
-    fn tell_log(&self, id: SessionId, key: &SessionKey, notification: &Notification) {
-        #[derive(Serialize)]
-        struct Log<'a> {
-            channel: &'a str,
-            data: &'a str,
-            dropped_bytes: usize,
-            dropped_lines: u64,
-        }
+    fn tell_log(&self, of: Teller<'_>, notification: &Notification) {
+        let key = of.key;
         let Some(server) = self.shared.registry.get(&key.workspace, &key.server) else {
             return;
         };
@@ -172,21 +173,36 @@ impl Catalogues {
             dropped_lines: 0,
         });
         if let Ok(data) = data {
-            self.tell_session(EventKind::ToolLog, id, key, data);
+            self.tell_session(of, EventKind::ToolLog, data);
         }
     }
 
-    fn tell_session(&self, kind: EventKind, id: SessionId, key: &SessionKey, data: Box<RawValue>) {
+    fn tell_session(&self, of: Teller<'_>, kind: EventKind, data: Box<RawValue>) {
         self.shared.events.publish(NewEvent {
             kind,
-            workspace: key.workspace.clone(),
-            user: key.user.clone(),
+            workspace: of.key.workspace.clone(),
+            user: of.key.user.clone(),
             trace_id: None,
-            session_id: Some(id.to_string()),
+            session_id: Some(of.id.to_string()),
             call_id: None,
             data,
         });
     }
+}
+
+#[derive(Serialize)]
+struct Log<'a> {
+    channel: &'a str,
+    data: &'a str,
+    dropped_bytes: usize,
+    dropped_lines: u64,
+}
+
+/// The session an event is about.
+#[derive(Clone, Copy)]
+struct Teller<'a> {
+    id: SessionId,
+    key: &'a SessionKey,
 }
 
 fn lister(key: &SessionKey) -> Option<Caller> {

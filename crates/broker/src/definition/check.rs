@@ -55,7 +55,7 @@ pub(super) fn run(
     };
     complaints.general(definition);
     let endpoint = match definition.transport {
-        TransportKind::Stdio => complaints.stdio(definition).map(Endpoint::Stdio),
+        TransportKind::Stdio => Some(Endpoint::Stdio(complaints.stdio(definition))),
         TransportKind::StreamableHttp => complaints.http(definition).map(Endpoint::StreamableHttp),
         TransportKind::Sse => complaints.http(definition).map(Endpoint::LegacySse),
     };
@@ -115,7 +115,7 @@ impl Complaints<'_> {
         }
     }
 
-    fn stdio(&mut self, definition: &Definition) -> Option<StdioSpec> {
+    fn stdio(&mut self, definition: &Definition) -> StdioSpec {
         self.unused("/url", definition.url.is_some(), "stdio");
         self.unused("/headers", !definition.headers.is_empty(), "stdio");
         if self.gate.author == Author::Operator {
@@ -139,11 +139,11 @@ impl Complaints<'_> {
                 }
             }
         }
-        Some(StdioSpec {
+        StdioSpec {
             argv: definition.command.clone(),
             env,
             cwd: definition.cwd.as_ref().map(PathBuf::from),
-        })
+        }
     }
 
     /// An argv is world-readable on most systems, so it must hold no secret.

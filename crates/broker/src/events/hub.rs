@@ -187,7 +187,7 @@ impl EventHub {
             workspace: event.workspace,
         });
         state.remember(&event);
-        let first = state.to_disk(&event, volatile);
+        let first = state.queue_for_disk(&event, volatile);
         state.subscribers.retain(|queue| {
             queue
                 .upgrade()
@@ -272,6 +272,10 @@ impl EventHub {
     ///
     /// # Errors
     /// `store_unavailable`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where, for whom, which, and how many"
+    )]
     pub(crate) async fn history(
         &self,
         workspace: &WorkspaceId,
@@ -364,7 +368,7 @@ impl State {
     }
 
     /// Queues an event for the store; true when somebody must start the writing.
-    fn to_disk(&mut self, event: &Arc<Event>, volatile: bool) -> bool {
+    fn queue_for_disk(&mut self, event: &Arc<Event>, volatile: bool) -> bool {
         if volatile {
             if self.budget_since.elapsed() >= Duration::from_secs(1) {
                 self.budget_since = Instant::now();

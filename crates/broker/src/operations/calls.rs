@@ -21,7 +21,7 @@ use crate::call::run::Running;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::instant::rfc3339;
-use crate::ledger::{Intent, Row, RowFilter};
+use crate::ledger::{Intent, Row, RowFilter, kept_result};
 use crate::principal::Role;
 
 /// One wish to run a tool.
@@ -437,7 +437,7 @@ fn view_row(row: &Row) -> Result<CallView, BrokerError> {
         result: row
             .result
             .as_deref()
-            .map(|text| row.result(text))
+            .map(kept_result)
             .transpose()?
             .map(Arc::new),
         fault: row.fault().map(Arc::new),

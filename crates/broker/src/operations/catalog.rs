@@ -255,12 +255,12 @@ impl Broker {
                     items.push(HelpItem::Unchanged {
                         reference: text.clone(),
                         hash: help.item.entry.hash.short(),
-                    })
+                    });
                 }
                 Ok(Some(help)) => items.push(HelpItem::Tool(Box::new(help))),
                 Ok(None) => items.push(HelpItem::Missing {
                     reference: text.clone(),
-                    near: inner.near(asker, Kind::Tool, text, NEAR).await,
+                    near: inner.near(asker, Kind::Tool, text).await,
                 }),
                 Err(fault) => {
                     first_fault.get_or_insert(fault);
@@ -347,8 +347,6 @@ impl Broker {
 const MAX_QUERIES: usize = 16;
 /// Longest sub-query, in bytes.
 const MAX_QUERY_BYTES: usize = 1024;
-/// Refs offered in a did-you-mean.
-const NEAR: usize = 3;
 /// Longest wait for servers that were never listed when help is asked.
 const HELP_WAIT: Duration = Duration::from_secs(10);
 

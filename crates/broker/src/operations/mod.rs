@@ -72,8 +72,8 @@ impl BrokerOptions {
             catalog: CatalogLimits::default(),
             outbound: OutboundPolicy::default(),
             secrets: Secrets::default(),
-            idempotency_retention: Duration::from_secs(24 * 3600),
-            retention: Duration::from_secs(90 * 24 * 3600),
+            idempotency_retention: Duration::from_hours(24),
+            retention: Duration::from_hours(90 * 24),
             node: "local".to_owned(),
         }
     }

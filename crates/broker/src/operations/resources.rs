@@ -158,10 +158,11 @@ impl Broker {
             timeout: request.timeout,
         };
         let mut answer = self.inner.read(asker, read).await;
-        if let Err(fault) = &mut answer {
-            if fault.code == ErrorCode::InvalidArguments && fault.hint.is_none() {
-                fault.hint = Some(format!("{}{}", prompt.reference, prompt.shape));
-            }
+        if let Err(fault) = &mut answer
+            && fault.code == ErrorCode::InvalidArguments
+            && fault.hint.is_none()
+        {
+            fault.hint = Some(format!("{}{}", prompt.reference, prompt.shape));
         }
         answer
     }
@@ -278,7 +279,7 @@ impl Inner {
             }
         }
         let mut fault = Fault::new(ErrorCode::PromptNotFound, "there is no such prompt");
-        let near = self.near(asker, Kind::Prompt, text, 3).await;
+        let near = self.near(asker, Kind::Prompt, text).await;
         fault.hint = (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
         Err(fault)
     }

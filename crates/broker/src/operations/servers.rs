@@ -131,6 +131,7 @@ impl Broker {
     ///
     /// # Errors
     /// `invalid_request`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn list_servers(
         &self,
         asker: &Asker,
@@ -148,6 +149,7 @@ impl Broker {
     ///
     /// # Errors
     /// `server_not_found`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn get_server(&self, asker: &Asker, name: &str) -> Result<ServerView, BrokerError> {
         Ok(view(&*self.inner.server_or_fault(asker, name)?))
     }
@@ -157,6 +159,10 @@ impl Broker {
     ///
     /// # Errors
     /// `forbidden`, `invalid_arguments`, `conflict`, `version_conflict`, `store_unavailable`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who, which, what, and what it is based on"
+    )]
     pub async fn put_server(
         &self,
         asker: &Asker,
@@ -282,6 +288,10 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::put_server`], and `server_not_found`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who, which, to what, and what it is based on"
+    )]
     pub async fn rollback_server(
         &self,
         asker: &Asker,
@@ -384,7 +394,7 @@ impl Inner {
         let lease = self.sessions.acquire(&caller, &target, deadline).await;
         let lease = lease.map_err(|error| upstream.not_opened(&error))?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let listing = catalog::listing::fetch(&lease, left).await;
+        let listing = Box::pin(catalog::listing::fetch(&lease, left)).await;
         let listing = listing.map_err(|error| upstream.not_listed(&error))?;
         let peer = lease.peer();
         Ok(TestReport {

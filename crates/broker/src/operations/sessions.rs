@@ -37,9 +37,9 @@ pub struct SessionView {
 }
 
 /// Longest wait for a session that is opened or refreshed on request.
-const OPEN_WAIT: Duration = Duration::from_secs(60);
+const OPEN_WAIT: Duration = Duration::from_mins(1);
 /// Longest `ttl` a caller may ask for: a day.
-const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+const MAX_TTL: Duration = Duration::from_hours(24);
 
 impl Broker {
     /// Opens a session now; calls open theirs by themselves.
@@ -89,6 +89,7 @@ impl Broker {
     ///
     /// # Errors
     /// `invalid_request`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn list_sessions(
         &self,
         asker: &Asker,
@@ -109,6 +110,7 @@ impl Broker {
     ///
     /// # Errors
     /// `session_not_found`.
+    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn inspect_session(
         &self,
         asker: &Asker,
@@ -159,11 +161,7 @@ impl Broker {
             workspace: key.workspace.clone(),
             lane: key.lane.clone().unwrap_or_default(),
         };
-        let slot = inner.catalogues.slot_for(&server, &caller.user);
-        inner
-            .catalogues
-            .listed(&server, &slot, &caller, deadline)
-            .await;
+        inner.catalogues.listed(&server, &caller, deadline).await;
         Ok(inner.session_view(inspection))
     }
 }

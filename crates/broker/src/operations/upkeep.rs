@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::store::Store;
 
 /// Time between two rounds.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_mins(1);
 /// Time between two small removals of one round, so that calls get at the store in between.
 const BREATH: Duration = Duration::from_millis(100);
 

@@ -50,7 +50,7 @@ pub struct KeyRow {
 /// An administrative act, for audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// `act_` and a UUIDv7.
+    /// `act_` and a `UUIDv7`.
     pub id: String,
     /// Where.
     pub workspace: WorkspaceId,

@@ -74,6 +74,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where, which, in place of what, and by whom"
+    )]
     pub async fn delete_server(
         &self,
         workspace: &WorkspaceId,

@@ -186,9 +186,9 @@ impl Writer {
                 }
                 Err(error) => {
                     let error = Arc::new(error);
-                    writes
-                        .into_iter()
-                        .for_each(|job| job.answer(Err(StoreError::Shared(Arc::clone(&error)))));
+                    for job in writes {
+                        job.answer(Err(StoreError::Shared(Arc::clone(&error))));
+                    }
                 }
             }
         }

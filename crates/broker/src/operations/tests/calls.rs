@@ -10,7 +10,7 @@ async fn a_call_reaches_the_server_with_its_arguments_untouched_and_a_trace() {
     let bench = Bench::new().await;
     let arguments = r#"{ "message" : "hi",  "extra": 1.0 }"#;
     let request = CallTool {
-        arguments: raw(arguments),
+        arguments: Some(raw(arguments)),
         ..echo("")
     };
     let asker = admin();

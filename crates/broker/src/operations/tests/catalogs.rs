@@ -4,7 +4,9 @@ use catalog::Kind;
 
 use super::*;
 use crate::events::EventKind;
-use crate::operations::catalog::{CatalogAnswer, HelpItem, HelpRequest, ListCatalog, ListOffer};
+use crate::operations::catalog::{
+    CatalogAnswer, CatalogItem, HelpItem, HelpRequest, ListCatalog, ListOffer,
+};
 use crate::operations::page::PageRequest;
 use crate::operations::records::EventQuery;
 
@@ -103,73 +105,67 @@ async fn a_list_goes_on_where_a_page_ended_also_when_it_changed_in_between() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_changed_list_is_noticed_told_and_given_as_a_delta() {
-    let bench = Bench::new().await;
-    let before = list(&bench, ListCatalog::default()).await;
-    let mut events = bench
-        .broker
-        .subscribe(
-            &admin(),
-            EventQuery {
-                kinds: vec![EventKind::CatalogChanged],
-                ..EventQuery::default()
-            },
-        )
-        .await
-        .unwrap();
+/// Other tools than before: one changed, one new, one gone.
+fn change_tools(bench: &Bench) {
     let schema = json!({"type": "object"});
     bench.fake.set_tools(vec![
         json!({"name": "echo", "description": "Says something else.", "inputSchema": schema}),
         json!({"name": "new", "inputSchema": schema}),
     ]);
+}
+
+#[tokio::test]
+async fn a_changed_list_is_noticed_and_told() {
+    let bench = Bench::new().await;
+    list(&bench, ListCatalog::default()).await;
+    let changes = EventQuery {
+        kinds: vec![EventKind::CatalogChanged],
+        ..EventQuery::default()
+    };
+    let mut events = bench.broker.subscribe(&admin(), changes).await.unwrap();
+    change_tools(&bench);
     let told = tokio::time::timeout(PATIENCE, events.next())
         .await
         .unwrap()
         .unwrap();
     let told: Value = serde_json::from_str(told.data.get()).unwrap();
-    assert_eq!(
-        (
-            &told["server"],
-            &told["added"][0],
-            &told["removed"][0],
-            &told["changed"][0]
-        ),
-        (
-            &json!("fake"),
-            &json!("fake.new"),
-            &json!("fake.write"),
-            &json!("fake.echo")
-        )
-    );
-    let since = ListCatalog {
-        since: Some(before.catalog_hash.clone()),
+    let wanted = json!({"server": "fake", "added": ["fake.new"], "removed": ["fake.write"], "changed": ["fake.echo"]});
+    assert_eq!(told, wanted);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn since_gives_what_changed_to_whom_saw_the_old_one_and_the_whole_to_others() {
+    let bench = Bench::new().await;
+    let before = list(&bench, ListCatalog::default()).await;
+    change_tools(&bench);
+    until("the change is noticed", || async {
+        bench.broker.catalog_hash(&admin()).await.unwrap() != before.catalog_hash
+    })
+    .await;
+    let since = |hash: &str| ListCatalog {
+        since: Some(hash.to_owned()),
         ..ListCatalog::default()
     };
-    let delta = list(&bench, since.clone()).await.delta.unwrap();
-    let names = |items: &[crate::operations::catalog::CatalogItem]| {
+    let delta = list(&bench, since(&before.catalog_hash))
+        .await
+        .delta
+        .unwrap();
+    let names = |items: &[CatalogItem]| {
         items
             .iter()
             .map(|item| item.entry.reference.to_string())
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        (names(&delta.added), names(&delta.changed), delta.removed),
-        (
-            vec!["fake.new".to_owned()],
-            vec!["fake.echo".to_owned()],
-            vec!["fake.write".to_owned()]
-        )
-    );
-    let unknown = ListCatalog {
-        since: Some("0123456789ab".to_owned()),
-        ..ListCatalog::default()
-    };
-    let whole = list(&bench, unknown).await;
+    assert_eq!(names(&delta.added), ["fake.new"]);
+    assert_eq!(names(&delta.changed), ["fake.echo"]);
+    assert_eq!(delta.removed, ["fake.write"]);
+    let whole = list(&bench, since("0123456789ab")).await;
     assert!(whole.reset && whole.delta.is_none() && whole.items.len() == 2);
+    let bob = asker("bob", Role::Operator);
     let theirs = bench
         .broker
-        .list_catalog(&asker("bob", Role::Operator), since)
+        .list_catalog(&bob, since(&before.catalog_hash))
         .await
         .unwrap();
     assert!(theirs.reset, "a hash that another user saw is unknown");
@@ -276,69 +272,48 @@ async fn a_viewer_lists_only_what_it_may_call() {
     bench.stop().await;
 }
 
+async fn help(
+    bench: &Bench,
+    refs: &[&str],
+    if_hash: &[String],
+) -> Result<Vec<HelpItem>, BrokerError> {
+    let request = HelpRequest {
+        refs: refs.iter().map(|text| (*text).to_owned()).collect(),
+        if_hash: if_hash.to_vec(),
+    };
+    bench.broker.get_tool_help(&admin(), request).await
+}
+
 #[tokio::test]
 async fn help_gives_the_whole_definition_and_leaves_out_what_the_caller_has() {
     let bench = Bench::new().await;
-    let refs = vec!["fake.echo".to_owned(), "fake.ecko".to_owned()];
-    let items = bench
-        .broker
-        .get_tool_help(
-            &admin(),
-            HelpRequest {
-                refs: refs.clone(),
-                if_hash: Vec::new(),
-            },
-        )
+    let items = help(&bench, &["fake.echo", "fake.ecko"], &[])
         .await
         .unwrap();
-    let HelpItem::Tool(help) = &items[0] else {
+    let HelpItem::Tool(found) = &items[0] else {
         panic!("a known tool is explained");
     };
-    assert_eq!(help.description.as_deref(), Some("Says it again."));
+    assert_eq!(found.description.as_deref(), Some("Says it again."));
     assert!(
-        help.input_schema
+        found
+            .input_schema
             .as_ref()
             .unwrap()
             .get()
             .contains("message")
     );
-    assert_eq!(help.example, json!({"message": "text"}));
+    assert_eq!(found.example, json!({"message": "text"}));
     let HelpItem::Missing { near, .. } = &items[1] else {
         panic!("an unknown one is missing");
     };
     assert_eq!(near[0], "fake.echo");
-    let known = HelpRequest {
-        refs: refs[..1].to_vec(),
-        if_hash: vec![help.item.entry.hash.short()],
-    };
-    let again = bench.broker.get_tool_help(&admin(), known).await.unwrap();
+    let known = [found.item.entry.hash.short()];
+    let again = help(&bench, &["fake.echo"], &known).await.unwrap();
     assert!(matches!(again[0], HelpItem::Unchanged { .. }));
-    let none = HelpRequest {
-        refs: refs[1..].to_vec(),
-        if_hash: Vec::new(),
-    };
-    assert_eq!(
-        bench
-            .broker
-            .get_tool_help(&admin(), none)
-            .await
-            .unwrap_err()
-            .code,
-        ErrorCode::ToolNotFound
-    );
-    let many = HelpRequest {
-        refs: vec!["fake.echo".to_owned(); 21],
-        if_hash: Vec::new(),
-    };
-    assert_eq!(
-        bench
-            .broker
-            .get_tool_help(&admin(), many)
-            .await
-            .unwrap_err()
-            .code,
-        ErrorCode::InvalidRequest
-    );
+    let none = help(&bench, &["fake.ecko"], &[]).await.unwrap_err();
+    assert_eq!(none.code, ErrorCode::ToolNotFound);
+    let many = help(&bench, &["fake.echo"; 21], &[]).await.unwrap_err();
+    assert_eq!(many.code, ErrorCode::InvalidRequest);
     bench.stop().await;
 }
 

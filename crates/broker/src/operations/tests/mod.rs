@@ -5,6 +5,7 @@ mod catalogs;
 mod ends;
 mod keys;
 mod others;
+mod principals;
 mod servers;
 
 use std::future::Future;
@@ -138,8 +139,8 @@ fn text(done: &CallDone) -> String {
     content[0]["text"].as_str().unwrap().to_owned()
 }
 
-fn raw(json: &str) -> Option<Box<RawValue>> {
-    Some(RawValue::from_string(json.to_owned()).unwrap())
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap()
 }
 
 fn ends(fault: &BrokerError) -> (ErrorCode, ExecutedWire) {

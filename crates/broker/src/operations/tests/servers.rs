@@ -5,7 +5,6 @@ use transports::ServerName;
 use super::*;
 use crate::definition::Definition;
 use crate::operations::page::PageRequest;
-use crate::operations::principals::CreateKey;
 use crate::operations::records::AuditQuery;
 use crate::operations::servers::IfMatch;
 
@@ -248,82 +247,5 @@ async fn a_test_opens_and_lists_and_leaves_nothing_behind() {
         .unwrap();
     assert!(!report.ok);
     assert_eq!(report.fault.unwrap().code, ErrorCode::UpstreamUnreachable);
-    bench.stop().await;
-}
-
-#[tokio::test]
-async fn keys_open_their_users_workspaces_until_they_are_revoked() {
-    use secrecy::ExposeSecret as _;
-    let bench = Bench::new().await;
-    let broker = &bench.broker;
-    let first = broker.ensure_admin().await.unwrap().unwrap();
-    assert!(broker.ensure_admin().await.unwrap().is_none());
-    let root = Asker::new(
-        broker
-            .authenticate(first.expose_secret(), None)
-            .await
-            .unwrap(),
-    );
-    let team = WorkspaceId::new("team").unwrap();
-    broker.create_workspace(&root, team.clone()).await.unwrap();
-    assert_eq!(
-        broker
-            .create_workspace(&root, team.clone())
-            .await
-            .unwrap_err()
-            .code,
-        ErrorCode::Conflict
-    );
-    let bob = UserId::new("bob").unwrap();
-    broker
-        .create_user(
-            &root,
-            bob.clone(),
-            vec![(team.clone(), vec![Role::Operator])],
-        )
-        .await
-        .unwrap();
-    let request = CreateKey {
-        user: bob.clone(),
-        workspaces: Vec::new(),
-        scopes: Vec::new(),
-        expires_in: None,
-        name: None,
-    };
-    let fresh = broker.create_key(&root, request.clone()).await.unwrap();
-    let token = fresh.token.expose_secret();
-    assert!(token.starts_with(&fresh.view.prefix));
-    let principal = broker.authenticate(token, None).await.unwrap();
-    assert_eq!(
-        (principal.workspace, principal.roles.as_slice()),
-        (team, &[Role::Operator][..])
-    );
-    let elsewhere = broker
-        .authenticate(token, Some("default"))
-        .await
-        .unwrap_err();
-    assert_eq!(elsewhere.code, ErrorCode::ResourceNotFound);
-    let theirs = Asker::new(broker.authenticate(token, None).await.unwrap());
-    assert_eq!(
-        broker
-            .list_users(&theirs, PageRequest::default())
-            .await
-            .unwrap_err()
-            .code,
-        ErrorCode::Forbidden
-    );
-    assert_eq!(
-        broker
-            .list_keys(&theirs, PageRequest::default())
-            .await
-            .unwrap()
-            .items
-            .len(),
-        1
-    );
-    broker.revoke_key(&root, &fresh.view.key_id).await.unwrap();
-    let revoked = broker.authenticate(token, None).await.unwrap_err();
-    let unknown = broker.authenticate("pb_x_y", None).await.unwrap_err();
-    assert_eq!(format!("{revoked:?}"), format!("{unknown:?}"));
     bench.stop().await;
 }
