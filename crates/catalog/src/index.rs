@@ -121,6 +121,10 @@ impl Index {
 
     /// Refs of `kind` closest to a wrong one, for did-you-mean; at most `limit`. `visible` is asked first.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "four values that belong to one question"
+    )]
     pub fn near(
         &self,
         kind: Kind,

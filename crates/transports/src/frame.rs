@@ -130,9 +130,9 @@ mod tests {
 
     use super::*;
 
-    fn all(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<Frame> {
+    fn all(framer: &mut Framer, chunks: &[&[u8]]) -> Vec<Frame> {
         let mut found = Vec::new();
-        for chunk in pieces {
+        for chunk in chunks {
             framer.buffer().extend_from_slice(chunk);
             while let Some(frame) = framer.next_frame() {
                 found.push(frame);
