@@ -12,10 +12,11 @@ use serde_json::value::RawValue;
 
 use crate::error::RequestError;
 use crate::http_answer::{self, Media, protocol};
+use crate::http_call::{Call, Failure};
 use crate::http_headers;
 use crate::spec::Era;
 use crate::sse::{SseEvent, SseFault, SseReader};
-use crate::streamable_http::{Call, Core, Failure, Speech};
+use crate::streamable_http::{Core, Speech};
 use crate::wire::{self, Incoming as Message};
 
 /// Pause before a broken stream is taken up, when the server named none.
