@@ -1,9 +1,6 @@
 //! What the store promises, on both databases. PostgreSQL must be there: `make test` starts one.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
 
 use std::time::Duration;
 
