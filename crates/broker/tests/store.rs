@@ -339,10 +339,7 @@ async fn pruning_removes_what_ended_before_and_nothing_else() {
         store.record_call(new.clone(), succeeded(&new));
         store.flush().await;
         assert!(
-            !store
-                .prune(Duration::from_hours(90 * 24))
-                .await
-                .unwrap(),
+            !store.prune(Duration::from_hours(90 * 24)).await.unwrap(),
             "one chunk was enough"
         );
         let left = store.list_calls(&everything()).await.unwrap();
