@@ -1,6 +1,9 @@
 //! What the store promises, on both databases. PostgreSQL must be there: `make test` starts one.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 use std::time::Duration;
 
