@@ -3,46 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Entry, Hints, Kind, Ref};
+use catalog::Entry;
 use chrono::Utc;
-use sessions::{Caller, Lane};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::CallId;
+use super::find::{Found, caller};
+use super::repeat::{check_same, request_digest};
 use super::run::{Job, Unsettled};
 use crate::arguments::Arguments;
 use crate::asker::Asker;
-use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
-use crate::ledger::{Begun, CallKind, Intent, Row};
-use crate::operations::calls::{Admitted, CallAnswer, CallDone, CallTool, DryRun, PendingCall};
+use crate::ledger::{Begun, CallKind, Intent};
+use crate::operations::calls::{Admitted, CallAnswer, CallTool, DryRun, PendingCall};
 use crate::operations::{Broker, Inner};
-use crate::policy::{self, Decision};
-use crate::registry::Server;
+use crate::policy::Decision;
 use crate::upstream_fault::Exchange;
 
-/// A call that may act re-checks a catalogue older than this (rulings.md § Pins).
-const ACTING_MAX_AGE: Duration = Duration::from_secs(30);
-/// Longest wait for that re-check; after it the call goes on with what is held.
-const RECHECK_WAIT: Duration = Duration::from_secs(2);
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
-/// Refs offered in a did-you-mean.
-const NEAR: usize = 3;
-
-/// A tool as this asker may call it.
-struct Found {
-    server: Arc<Server>,
-    tool: Arc<Entry>,
-    hints: Hints,
-    decision: Decision,
-}
-
 /// When the call must have ended, and how long that is from now.
 #[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Instant,
+pub(super) struct Due {
+    pub(super) at: Instant,
     after: Duration,
 }
 
@@ -190,14 +173,6 @@ fn due(after: Duration) -> Due {
     }
 }
 
-fn caller(asker: &Asker, lane: &Lane) -> Caller {
-    Caller {
-        user: asker.principal.user.clone(),
-        workspace: asker.principal.workspace.clone(),
-        lane: lane.clone(),
-    }
-}
-
 /// A hash the caller knows is a prefix of the present one: 12 digits on the wire, 64 in the store.
 fn check_hash(found: &Found, known: Option<&str>) -> Result<(), BrokerError> {
     let Some(known) = known else { return Ok(()) };
@@ -266,33 +241,6 @@ fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Argument
     }
 }
 
-/// What a repeat with the same key must equal; nobody asks without a key.
-fn request_digest(request: &CallTool, arguments: &Arguments) -> [u8; 32] {
-    if request.idempotency_key.is_none() {
-        return [0; 32];
-    }
-    let mut digest = Sha256::new();
-    digest.update(request.reference.as_bytes());
-    digest.update([0]);
-    digest.update(request.lane.as_str().as_bytes());
-    digest.update([0]);
-    digest.update(arguments.digest);
-    digest.finalize().into()
-}
-
-/// The same key must mean the same request.
-fn check_same(intent: &Intent, row: &Row) -> Result<(), BrokerError> {
-    if row.intent.request_digest == intent.request_digest {
-        return Ok(());
-    }
-    let mut fault = Fault::new(
-        ErrorCode::IdempotencyMismatch,
-        "the key was used with another ref, lane or arguments",
-    );
-    fault.call_id = Some(row.intent.id.to_string());
-    Err(fault)
-}
-
 fn tool_params(tool: &Entry, arguments: Arguments) -> Result<transports::Params, BrokerError> {
     let name = serde_json::value::to_raw_value(&*tool.reference.name)
         .map_err(|_| Fault::new(ErrorCode::Internal, "the tool's name cannot be written"))?;
@@ -303,116 +251,6 @@ fn tool_params(tool: &Entry, arguments: Arguments) -> Result<transports::Params,
 }
 
 impl Inner {
-    /// The tool, as far as this asker may see it.
-    async fn find_tool(
-        &self,
-        asker: &Asker,
-        request: &CallTool,
-        deadline: Instant,
-    ) -> Result<Found, BrokerError> {
-        let who = &asker.principal;
-        let Some(reference) = Ref::parse(&request.reference) else {
-            return Err(self.no_such_tool(asker, &request.reference).await);
-        };
-        let server = self
-            .visible_server(who, &reference.server)
-            .filter(|server| !server.definition.disabled);
-        let Some(server) = server else {
-            return Err(self.no_such_tool(asker, &request.reference).await);
-        };
-        let caller = caller(asker, &request.lane);
-        let wanted = Wanted {
-            caller: &caller,
-            kind: Kind::Tool,
-            reference: &reference,
-            deadline,
-        };
-        let mut tool = self.catalogues.entry(&server, wanted).await?;
-        let acts = tool.as_ref().is_some_and(|tool| {
-            !server
-                .definition
-                .corrected(&reference.name, tool.hints)
-                .read_only
-        });
-        if acts {
-            let until = deadline.min(Instant::now() + RECHECK_WAIT);
-            let confirmed = Wanted {
-                deadline: until,
-                ..wanted
-            };
-            self.catalogues
-                .confirm(&server, confirmed, ACTING_MAX_AGE)
-                .await;
-            tool = self.catalogues.entry(&server, wanted).await?;
-        }
-        let Some(tool) = tool else {
-            return Err(self.no_such_tool(asker, &request.reference).await);
-        };
-        let hints = server.definition.corrected(&reference.name, tool.hints);
-        let decision = policy::decide(who, &reference, hints);
-        if decision == Decision::Hide {
-            return Err(self.no_such_tool(asker, &request.reference).await);
-        }
-        Ok(Found {
-            server,
-            tool,
-            hints,
-            decision,
-        })
-    }
-
-    /// `tool_not_found`, with what the caller may have meant.
-    pub(crate) async fn no_such_tool(&self, asker: &Asker, wrong: &str) -> BrokerError {
-        let mut fault = Fault::new(ErrorCode::ToolNotFound, "there is no such tool");
-        let near = self.near(asker, Kind::Tool, wrong).await;
-        fault.hint = match near.as_slice() {
-            [] => Some("a ref is server.tool; list_catalog finds them".to_owned()),
-            near => Some(format!("did you mean {}?", near.join(" or "))),
-        };
-        fault
-    }
-
-    /// The same key was used before: replay its end, or wait for it.
-    async fn repeat(
-        &self,
-        row: Row,
-        request: &CallTool,
-        due: Due,
-    ) -> Result<Admitted, BrokerError> {
-        let call_id = row.intent.id.to_string();
-        if request.respond_async {
-            return Ok(Admitted::Answer(CallAnswer::Accepted { call_id }));
-        }
-        let trace_id = row.intent.trace_id.clone();
-        let ended = match self.live.get(row.intent.id) {
-            Some(live) => live.wait(due.at).await,
-            None => self.ledger.ended(&row.intent).await?.map(Arc::new),
-        };
-        let Some(ended) = ended else {
-            let mut fault = Fault::new(
-                ErrorCode::InProgress,
-                "the call with this key is still running",
-            );
-            fault.call_id = Some(call_id);
-            fault.retry_after = Some(Duration::from_secs(1));
-            return Err(fault);
-        };
-        match &ended.outcome {
-            Ok(result) => Ok(Admitted::Answer(CallAnswer::Done(CallDone {
-                call_id,
-                trace_id,
-                result: Arc::clone(result),
-                duration: ended.duration,
-                replayed: true,
-            }))),
-            Err(fault) => {
-                let mut fault = Box::new((**fault).clone());
-                fault.call_id = Some(call_id);
-                Err(fault)
-            }
-        }
-    }
-
     /// While the store is away finished rows gather; past the bound nothing more is accepted.
     pub(crate) fn check_backlog(&self) -> Result<(), BrokerError> {
         if !self.store.is_backlogged() {
@@ -433,39 +271,5 @@ impl Inner {
         if !repeated {
             self.ledger.refused(asker, reference, fault);
         }
-    }
-
-    /// Refs like a wrong one, among those this asker may see.
-    pub(crate) async fn near(&self, asker: &Asker, kind: Kind, wrong: &str) -> Vec<String> {
-        let who = &asker.principal;
-        let servers = self.visible_servers(who);
-        let slots: Vec<_> = servers
-            .iter()
-            .map(|server| {
-                (
-                    Arc::clone(server),
-                    self.catalogues.slot_for(server, &who.user),
-                )
-            })
-            .collect();
-        let Ok(view) = self.views.over((&who.workspace, &who.user), &slots).await else {
-            return Vec::new();
-        };
-        let visible = |entry: &Entry| self.may_list(who, entry);
-        view.index.near(kind, wrong, NEAR, &visible)
-    }
-
-    /// Whether an entry stands in this principal's lists.
-    pub(crate) fn may_list(&self, who: &crate::principal::Principal, entry: &Entry) -> bool {
-        if entry.kind != Kind::Tool {
-            return policy::may_read(who, entry.reference.server.as_str());
-        }
-        let server = self.registry.get(&who.workspace, &entry.reference.server);
-        let hints = server.map_or(entry.hints, |server| {
-            server
-                .definition
-                .corrected(&entry.reference.name, entry.hints)
-        });
-        policy::decide(who, &entry.reference, hints) == Decision::Allow
     }
 }

@@ -51,6 +51,7 @@ impl Catalogues {
                 if state == StateName::Ready {
                     self.refresh_due(&key);
                 }
+                metrics::gauge!("paperbot_sessions").set(count(self.shared.sessions.count()));
                 self.tell_state(Teller { id, key: &key }, state, reason.as_deref());
             }
             SessionNotice::Upstream {
@@ -84,6 +85,11 @@ impl Catalogues {
     }
 
     fn changed(&self, key: &SessionKey) {
+        if key.call.is_some() {
+            // A session of one call is gone before anybody could list on it; the one opened for listing would say
+            // the same again, without end.
+            return;
+        }
         let Some(server) = self.shared.registry.get(&key.workspace, &key.server) else {
             return;
         };
@@ -203,6 +209,11 @@ struct Log<'a> {
 struct Teller<'a> {
     id: SessionId,
     key: &'a SessionKey,
+}
+
+/// A count as a gauge takes it; exact far beyond the cap on sessions.
+fn count(sessions: usize) -> f64 {
+    f64::from(u32::try_from(sessions).unwrap_or(u32::MAX))
 }
 
 fn lister(key: &SessionKey) -> Option<Caller> {

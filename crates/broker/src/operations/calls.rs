@@ -1,6 +1,7 @@
 //! `call_tool` and the life of a call afterwards: get, list, cancel, follow.
 
-use std::collections::BTreeMap;
+mod views;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +11,17 @@ use serde_json::value::RawValue;
 use sessions::Lane;
 use tokio::time::Instant;
 
+use self::views::{view_ended, view_live, view_row};
+use super::Broker;
 use super::page::{Page, PageRequest, bad_cursor};
-use super::{Broker, Inner};
 use crate::asker::Asker;
 use crate::call::CallId;
 use crate::call::admit::admit;
-use crate::call::live::{Live, Stop};
-use crate::call::outcome::Ended;
+use crate::call::live::Stop;
 use crate::call::run::Running;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::instant::rfc3339;
-use crate::ledger::{Intent, Row, RowFilter, kept_result};
+use crate::ledger::{Intent, RowFilter};
 use crate::principal::Role;
 
 /// One wish to run a tool.
@@ -334,44 +334,10 @@ impl Broker {
 /// How long `cancel_call` waits for the call to be settled: the upstream is told, not waited for.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
-impl Inner {
-    /// Rows and running calls as one list, newest first; a running call's own state counts.
-    pub(crate) async fn views_of(
-        &self,
-        asker: &Asker,
-        filter: &RowFilter,
-    ) -> Result<Vec<CallView>, BrokerError> {
-        let mut found: BTreeMap<CallId, CallView> = BTreeMap::new();
-        for live in self.live.all() {
-            let view = view_live(&live);
-            if may_see(asker, &live.intent) && wanted(filter, &live, &view) {
-                found.insert(live.id, view);
-            }
-        }
-        // A running call's row says `accepted`; while it runs its own word counts.
-        for row in self.ledger.rows(filter).await? {
-            if self.live.get(row.intent.id).is_none() {
-                found.insert(row.intent.id, view_row(&row)?);
-            }
-        }
-        Ok(found.into_values().rev().collect())
-    }
-}
-
-fn wanted(filter: &RowFilter, live: &Live, view: &CallView) -> bool {
-    let intent = &live.intent;
-    filter.state.is_none_or(|state| state == view.state)
-        && filter
-            .reference
-            .as_ref()
-            .is_none_or(|one| *one == intent.reference)
-        && filter.since.is_none_or(|since| intent.created_at >= since)
-        && filter
-            .trace_id
-            .as_ref()
-            .is_none_or(|one| *one == intent.trace_id)
-        && (filter.idempotency_key.is_none() || filter.idempotency_key == intent.idempotency_key)
-        && filter.before.is_none_or(|before| intent.id < before)
+fn moment(text: &str) -> Result<DateTime<Utc>, BrokerError> {
+    let read = DateTime::parse_from_rfc3339(text);
+    read.map(|at| at.with_timezone(&Utc))
+        .map_err(|_| Fault::new(ErrorCode::InvalidRequest, "since is no RFC 3339 time"))
 }
 
 /// Another user's call does not exist, but for admins of the workspace.
@@ -382,71 +348,4 @@ pub(crate) fn may_see(asker: &Asker, intent: &Intent) -> bool {
 
 fn no_such_call() -> BrokerError {
     Fault::new(ErrorCode::CallNotFound, "there is no such call")
-}
-
-fn view_intent(intent: &Intent) -> CallView {
-    CallView {
-        call_id: intent.id.to_string(),
-        reference: intent.reference.clone(),
-        kind: intent.kind.as_str(),
-        user: intent.user.to_string(),
-        lane: intent.lane.to_string(),
-        state: CallState::Accepted,
-        trace_id: intent.trace_id.clone(),
-        session_id: None,
-        schema_hash: intent.schema_hash.map(|hash| hash.short()),
-        idempotency_key: intent.idempotency_key.clone(),
-        created_at: rfc3339(intent.created_at),
-        ended_at: None,
-        duration_ms: None,
-        result: None,
-        fault: None,
-    }
-}
-
-fn view_live(live: &Live) -> CallView {
-    CallView {
-        state: live.state(),
-        session_id: live.session().map(|id| id.to_string()),
-        ..view_intent(&live.intent)
-    }
-}
-
-fn view_ended(live: &Live, ended: &Ended) -> CallView {
-    let (result, fault) = match &ended.outcome {
-        Ok(result) => (Some(Arc::clone(result)), None),
-        Err(fault) => (None, Some(Arc::clone(fault))),
-    };
-    let duration = chrono::Duration::from_std(ended.duration).unwrap_or_default();
-    CallView {
-        state: ended.state,
-        ended_at: Some(rfc3339(live.intent.created_at + duration)),
-        duration_ms: u64::try_from(ended.duration.as_millis()).ok(),
-        result,
-        fault,
-        ..view_live(live)
-    }
-}
-
-fn view_row(row: &Row) -> Result<CallView, BrokerError> {
-    Ok(CallView {
-        state: row.state,
-        session_id: row.session_id.clone(),
-        ended_at: row.ended_at.map(rfc3339),
-        duration_ms: row.duration_ms,
-        result: row
-            .result
-            .as_deref()
-            .map(kept_result)
-            .transpose()?
-            .map(Arc::new),
-        fault: row.fault().map(Arc::new),
-        ..view_intent(&row.intent)
-    })
-}
-
-fn moment(text: &str) -> Result<DateTime<Utc>, BrokerError> {
-    let read = DateTime::parse_from_rfc3339(text);
-    read.map(|at| at.with_timezone(&Utc))
-        .map_err(|_| Fault::new(ErrorCode::InvalidRequest, "since is no RFC 3339 time"))
 }

@@ -1,23 +1,19 @@
 //! `list_catalog`, `get_tool_help`, and the lists of resources, templates and prompts.
 
+mod cursor;
+mod help;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use catalog::{Entry, Hints, Kind, Query, Ref};
-use serde::{Deserialize, Serialize};
+use catalog::{Entry, Hints, Kind, Query};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
-use super::page::{Page, PageRequest, bad_cursor};
+use self::cursor::Cursor;
+use super::page::{Page, PageRequest};
 use super::{Broker, Inner};
 use crate::asker::Asker;
-use crate::catalogue::{Slot, ViewDelta, Wanted, catalogue_caller};
+use crate::catalogue::{Slot, ViewDelta};
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::example::example;
-use crate::policy::{self, Decision};
 use crate::registry::Server;
 
 /// What of the catalogue is wanted.
@@ -232,57 +228,6 @@ impl Broker {
         Ok(self.inner.views.over(who, &slots).await?.hash.clone())
     }
 
-    /// Explains up to [`MAX_HELP_REFS`] tools, in the order asked.
-    ///
-    /// # Errors
-    /// `invalid_request`, or `tool_not_found` when none of them exists.
-    pub async fn get_tool_help(
-        &self,
-        asker: &Asker,
-        request: HelpRequest,
-    ) -> Result<Vec<HelpItem>, BrokerError> {
-        if request.refs.is_empty() || request.refs.len() > MAX_HELP_REFS {
-            let detail = format!("ref must be given 1 to {MAX_HELP_REFS} times");
-            return Err(Fault::new(ErrorCode::InvalidRequest, detail));
-        }
-        let inner = &self.inner;
-        let deadline = Instant::now() + HELP_WAIT;
-        let mut items = Vec::with_capacity(request.refs.len());
-        let mut first_fault = None;
-        for text in &request.refs {
-            match inner.explain(asker, text, deadline).await {
-                Ok(Some(help)) if known(&request.if_hash, &help) => {
-                    items.push(HelpItem::Unchanged {
-                        reference: text.clone(),
-                        hash: help.item.entry.hash.short(),
-                    });
-                }
-                Ok(Some(help)) => items.push(HelpItem::Tool(Box::new(help))),
-                Ok(None) => items.push(HelpItem::Missing {
-                    reference: text.clone(),
-                    near: inner.near(asker, Kind::Tool, text).await,
-                }),
-                Err(fault) => {
-                    first_fault.get_or_insert(fault);
-                    items.push(HelpItem::Missing {
-                        reference: text.clone(),
-                        near: Vec::new(),
-                    });
-                }
-            }
-        }
-        if items
-            .iter()
-            .all(|item| matches!(item, HelpItem::Missing { .. }))
-        {
-            return Err(match first_fault {
-                Some(fault) => fault,
-                None => inner.no_such_tool(asker, &request.refs[0]).await,
-            });
-        }
-        Ok(items)
-    }
-
     /// Resources by ref; `entry.reference.name` is the URI.
     ///
     /// # Errors
@@ -347,22 +292,12 @@ impl Broker {
 const MAX_QUERIES: usize = 16;
 /// Longest sub-query, in bytes.
 const MAX_QUERY_BYTES: usize = 1024;
-/// Longest wait for servers that were never listed when help is asked.
-const HELP_WAIT: Duration = Duration::from_secs(10);
-
 fn check_queries(queries: &[String]) -> Result<(), BrokerError> {
     if queries.len() > MAX_QUERIES || queries.iter().any(|query| query.len() > MAX_QUERY_BYTES) {
         let detail = format!("q may stand {MAX_QUERIES} times with {MAX_QUERY_BYTES} bytes each");
         return Err(Fault::new(ErrorCode::InvalidRequest, detail));
     }
     Ok(())
-}
-
-/// A caller may know a hash short or long.
-fn known(if_hash: &[String], help: &ToolHelp) -> bool {
-    let hash = help.item.entry.hash.hex();
-    let same = |one: &String| one.len() >= 12 && hash.starts_with(&one.to_ascii_lowercase());
-    if_hash.iter().any(same)
 }
 
 /// What turns entries into what one asker sees of them.
@@ -437,156 +372,10 @@ fn status(server: &Server, slot: &Slot) -> ServerStatus {
     }
 }
 
-/// Where a page begins: how many entries were shown, of which catalogue, after which one.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Cursor {
-    /// Entries shown so far.
-    o: usize,
-    /// The catalogue they were of.
-    h: String,
-    /// The question they answered.
-    q: String,
-    /// The last one.
-    k: Option<(Kind, String)>,
-    #[serde(skip)]
-    same: bool,
-    #[serde(skip)]
-    ranked: bool,
-}
-
-impl Cursor {
-    fn read(request: &ListCatalog, hash: &str) -> Result<Self, BrokerError> {
-        let ranked = !request.queries.is_empty();
-        let question = serde_json::to_vec(&(&request.queries, &request.server, &request.kinds));
-        let digest = Sha256::digest(question.unwrap_or_default());
-        let q = URL_SAFE_NO_PAD.encode(&digest[..9]);
-        let Some(text) = &request.page.cursor else {
-            return Ok(Self {
-                o: 0,
-                h: hash.to_owned(),
-                q,
-                k: None,
-                same: true,
-                ranked,
-            });
-        };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
-        let mut cursor: Self = serde_json::from_slice(&bytes).map_err(|_| bad_cursor())?;
-        if cursor.q != q {
-            return Err(bad_cursor());
-        }
-        cursor.same = cursor.h == hash;
-        hash.clone_into(&mut cursor.h);
-        cursor.ranked = ranked;
-        Ok(cursor)
-    }
-
-    /// In a list that changed since, go on after the last entry shown; a ranking goes on by count.
-    fn place(&self, hits: &[(Arc<Entry>, Option<f32>)]) -> usize {
-        match &self.k {
-            Some((kind, reference)) if !self.same && !self.ranked => {
-                let last = (*kind, reference.as_str());
-                hits.iter()
-                    .position(|(entry, _)| {
-                        (entry.kind, entry.reference.to_string().as_str()) > last
-                    })
-                    .unwrap_or(hits.len())
-            }
-            _ => self.o.min(hits.len()),
-        }
-    }
-
-    fn next(&self, shown: usize, last: &Entry) -> Result<String, BrokerError> {
-        let next = Self {
-            o: shown,
-            h: self.h.clone(),
-            q: self.q.clone(),
-            k: Some((last.kind, last.reference.to_string())),
-            same: true,
-            ranked: self.ranked,
-        };
-        let json = serde_json::to_vec(&next);
-        let json =
-            json.map_err(|_| Fault::new(ErrorCode::Internal, "a cursor cannot be written"))?;
-        Ok(URL_SAFE_NO_PAD.encode(json))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Definition<'a> {
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(borrow, default)]
-    input_schema: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output_schema: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    annotations: Option<&'a RawValue>,
-}
-
 impl Inner {
     /// The servers this asker may see, with their slots; starts and bounded waits for what is needed.
     async fn look(&self, asker: &Asker) -> Vec<(Arc<Server>, Arc<Slot>)> {
         let servers = self.visible_servers(&asker.principal);
         self.catalogues.look(&servers, &asker.principal.user).await
-    }
-
-    async fn explain(
-        &self,
-        asker: &Asker,
-        text: &str,
-        deadline: Instant,
-    ) -> Result<Option<ToolHelp>, BrokerError> {
-        let who = &asker.principal;
-        let Some(reference) = Ref::parse(text) else {
-            return Ok(None);
-        };
-        let Some(server) = self.visible_server(who, &reference.server) else {
-            return Ok(None);
-        };
-        let caller = catalogue_caller(&server, &who.user);
-        let wanted = Wanted {
-            caller: &caller,
-            kind: Kind::Tool,
-            reference: &reference,
-            deadline,
-        };
-        let Some(entry) = self.catalogues.entry(&server, wanted).await? else {
-            return Ok(None);
-        };
-        let hints = server.definition.corrected(&reference.name, entry.hints);
-        if policy::decide(who, &reference, hints) == Decision::Hide {
-            return Ok(None);
-        }
-        let slot = self.catalogues.slot_for(&server, &who.user);
-        let item = CatalogItem {
-            hints,
-            score: None,
-            stale: slot.shown().stale_since.is_some(),
-            entry: Arc::clone(&entry),
-        };
-        Ok(Some(help(item)))
-    }
-}
-
-fn help(item: CatalogItem) -> ToolHelp {
-    let raw = Arc::clone(&item.entry.raw);
-    let read = serde_json::from_str::<Definition<'_>>(raw.get()).unwrap_or(Definition {
-        description: None,
-        input_schema: None,
-        output_schema: None,
-        annotations: None,
-    });
-    ToolHelp {
-        example: read
-            .input_schema
-            .map_or_else(|| serde_json::json!({}), example),
-        description: read.description,
-        input_schema: read.input_schema.map(RawValue::to_owned),
-        output_schema: read.output_schema.map(RawValue::to_owned),
-        annotations: read.annotations.map(RawValue::to_owned),
-        item,
     }
 }

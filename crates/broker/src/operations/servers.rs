@@ -1,18 +1,18 @@
 //! Servers of a workspace: their definitions, versions, differences, and the gate that tests them.
 
+mod difference;
+mod trial;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use chrono::Utc;
-use serde_json::Value;
-use sessions::{Caller, Isolation, Lane, Target, WorkspaceId};
-use tokio::time::Instant;
+use sessions::WorkspaceId;
 use transports::ServerName;
 
+use self::difference::compare;
 use super::page::{Page, PageRequest};
 use super::{Broker, Inner};
 use crate::asker::Asker;
-use crate::catalogue::era_name;
 use crate::definition::{Author, Checked, Definition, TransportKind};
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
 use crate::events::{EventKind, NewEvent};
@@ -20,7 +20,6 @@ use crate::instant::rfc3339;
 use crate::policy;
 use crate::principal::Role;
 use crate::registry::{Saved, Server, Source, refused};
-use crate::upstream_fault::Upstream;
 
 /// Which version a change is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +97,6 @@ pub struct Applied {
     /// Gone.
     pub removed: Vec<String>,
 }
-
-/// How long a tested server may take to answer and list.
-const TEST_WAIT: Duration = Duration::from_secs(30);
 
 impl Broker {
     /// Replaces the servers of the admin's own file; sessions of unchanged definitions are kept.
@@ -303,43 +299,6 @@ impl Broker {
         let old = of_version(&all, version)?.clone();
         self.put_server(asker, name, old, if_match).await
     }
-
-    /// Opens a saved server apart from its sessions and lists it; nothing is called. `definition` tests
-    /// one that is not saved, behind the same gate as saving.
-    ///
-    /// # Errors
-    /// `forbidden`, `server_not_found`, `invalid_arguments`. A server that does not answer is a report, not an error.
-    pub async fn test_server(
-        &self,
-        asker: &Asker,
-        name: &str,
-        definition: Option<Definition>,
-    ) -> Result<TestReport, BrokerError> {
-        let inner = &self.inner;
-        policy::require_manager(&asker.principal, &[Role::Operator, Role::Admin])?;
-        let (target, redactions) = if let Some(definition) = definition {
-            let name = ServerName::new(name)
-                .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
-            let checked = inner.pass_gate(asker, &name, &definition)?;
-            (checked.target, checked.redactions)
-        } else {
-            let server = inner.server_or_fault(asker, name)?;
-            check_author(asker, &server.definition)?;
-            (server.target()?.clone(), server.redactions().clone())
-        };
-        let upstream = Upstream {
-            server: name,
-            redactions: &redactions,
-        };
-        let started = Instant::now();
-        let tested = inner.try_out(asker, target, upstream).await;
-        let mut report = tested.unwrap_or_else(|fault| TestReport {
-            fault: Some(fault),
-            ..TestReport::default()
-        });
-        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(report)
-    }
 }
 
 impl Inner {
@@ -372,43 +331,6 @@ impl Inner {
                 };
                 refused(error.errors.into_iter().map(place).collect())
             })
-    }
-
-    /// A session of its own, closed again: what is saved and what is in use stay as they are.
-    async fn try_out(
-        &self,
-        asker: &Asker,
-        target: Target,
-        upstream: Upstream<'_>,
-    ) -> Result<TestReport, BrokerError> {
-        let deadline = Instant::now() + TEST_WAIT;
-        let target = Target {
-            isolation: Isolation::Call,
-            ..target
-        };
-        let caller = Caller {
-            user: asker.principal.user.clone(),
-            workspace: asker.principal.workspace.clone(),
-            lane: Lane::default(),
-        };
-        let lease = self.sessions.acquire(&caller, &target, deadline).await;
-        let lease = lease.map_err(|error| upstream.not_opened(&error))?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let listing = Box::pin(catalog::listing::fetch(&lease, left)).await;
-        let listing = listing.map_err(|error| upstream.not_listed(&error))?;
-        let peer = lease.peer();
-        Ok(TestReport {
-            ok: true,
-            era: Some(era_name(peer.era)),
-            protocol_version: Some(peer.protocol_version.clone()),
-            transport: Some(peer.transport),
-            tools: listing.tools.len(),
-            resources: listing.resources.len(),
-            templates: listing.templates.len(),
-            prompts: listing.prompts.len(),
-            duration_ms: 0,
-            fault: None,
-        })
     }
 
     /// Sessions and catalogues of a definition that is no longer in force.
@@ -513,26 +435,4 @@ fn view_saved(saved: Saved) -> ServerView {
         created_at: saved.created_at,
         created_by: saved.created_by,
     }
-}
-
-/// Differences leaf by leaf; lists count as leaves.
-fn compare(pointer: &str, from: Option<&Value>, to: Option<&Value>, changes: &mut Vec<Change>) {
-    if from == to {
-        return;
-    }
-    let object = |value: Option<&Value>| value.and_then(Value::as_object).cloned();
-    if let (Some(old), Some(new)) = (object(from), object(to)) {
-        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        for name in names {
-            let escaped = name.replace('~', "~0").replace('/', "~1");
-            let place = format!("{pointer}/{escaped}");
-            compare(&place, old.get(name), new.get(name), changes);
-        }
-        return;
-    }
-    changes.push(Change {
-        pointer: pointer.to_owned(),
-        from: from.cloned(),
-        to: to.cloned(),
-    });
 }

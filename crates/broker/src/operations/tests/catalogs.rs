@@ -187,6 +187,33 @@ async fn a_chatty_server_is_listed_at_most_once_a_second() {
 }
 
 #[tokio::test]
+async fn a_session_of_one_call_does_not_cause_listings_without_end() {
+    let definition = r#"{"transport":"stdio","command":["fake"],"isolation":"call"}"#;
+    let bench = Bench::with(definition, |_| {}).await;
+    list(&bench, ListCatalog::default()).await;
+    let held = tokio::spawn({
+        let broker = bench.broker.clone();
+        bench
+            .fake
+            .behave(transports::testing::Behaviour::Slow(Duration::from_millis(
+                300,
+            )));
+        async move { broker.call_tool(&admin(), echo("x")).await }
+    });
+    until("the call is sent", || async { bench.fake.calls() == 1 }).await;
+    bench
+        .fake
+        .push(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+    held.await.unwrap().unwrap();
+    assert_eq!((bench.fake.lists(), bench.fake.opened()), (1, 2));
+    until("both sessions are gone", || async {
+        bench.broker.inner.sessions.count() == 0
+    })
+    .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_restart_the_kept_catalogue_is_there_marked_stale_until_confirmed() {
     let bench = Bench::with(
         r#"{"transport":"stdio","command":["fake"],"isolation":"shared"}"#,

@@ -1,0 +1,145 @@
+//! The tool a ref means, as far as an asker may see it, and what it may have meant instead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{Entry, Hints, Kind, Ref};
+use sessions::{Caller, Lane};
+use tokio::time::Instant;
+
+use crate::asker::Asker;
+use crate::catalogue::Wanted;
+use crate::error::{BrokerError, ErrorCode, Fault};
+use crate::operations::Inner;
+use crate::operations::calls::CallTool;
+use crate::policy::{self, Decision};
+use crate::principal::Principal;
+use crate::registry::Server;
+
+/// A call that may act re-checks a catalogue older than this (rulings.md § Pins).
+const ACTING_MAX_AGE: Duration = Duration::from_secs(30);
+/// Longest wait for that re-check; after it the call goes on with what is held.
+const RECHECK_WAIT: Duration = Duration::from_secs(2);
+/// Refs offered in a did-you-mean.
+const NEAR: usize = 3;
+
+/// A tool as this asker may call it.
+pub(super) struct Found {
+    pub(super) server: Arc<Server>,
+    pub(super) tool: Arc<Entry>,
+    pub(super) hints: Hints,
+    pub(super) decision: Decision,
+}
+
+pub(super) fn caller(asker: &Asker, lane: &Lane) -> Caller {
+    Caller {
+        user: asker.principal.user.clone(),
+        workspace: asker.principal.workspace.clone(),
+        lane: lane.clone(),
+    }
+}
+
+impl Inner {
+    /// The tool, as far as this asker may see it.
+    pub(super) async fn find_tool(
+        &self,
+        asker: &Asker,
+        request: &CallTool,
+        deadline: Instant,
+    ) -> Result<Found, BrokerError> {
+        let who = &asker.principal;
+        let Some(reference) = Ref::parse(&request.reference) else {
+            return Err(self.no_such_tool(asker, &request.reference).await);
+        };
+        let server = self
+            .visible_server(who, &reference.server)
+            .filter(|server| !server.definition.disabled);
+        let Some(server) = server else {
+            return Err(self.no_such_tool(asker, &request.reference).await);
+        };
+        let caller = caller(asker, &request.lane);
+        let wanted = Wanted {
+            caller: &caller,
+            kind: Kind::Tool,
+            reference: &reference,
+            deadline,
+        };
+        let mut tool = self.catalogues.entry(&server, wanted).await?;
+        let acts = tool.as_ref().is_some_and(|tool| {
+            !server
+                .definition
+                .corrected(&reference.name, tool.hints)
+                .read_only
+        });
+        if acts {
+            let until = deadline.min(Instant::now() + RECHECK_WAIT);
+            let confirmed = Wanted {
+                deadline: until,
+                ..wanted
+            };
+            self.catalogues
+                .confirm(&server, confirmed, ACTING_MAX_AGE)
+                .await;
+            tool = self.catalogues.entry(&server, wanted).await?;
+        }
+        let Some(tool) = tool else {
+            return Err(self.no_such_tool(asker, &request.reference).await);
+        };
+        let hints = server.definition.corrected(&reference.name, tool.hints);
+        let decision = policy::decide(who, &reference, hints);
+        if decision == Decision::Hide {
+            return Err(self.no_such_tool(asker, &request.reference).await);
+        }
+        Ok(Found {
+            server,
+            tool,
+            hints,
+            decision,
+        })
+    }
+
+    /// `tool_not_found`, with what the caller may have meant.
+    pub(crate) async fn no_such_tool(&self, asker: &Asker, wrong: &str) -> BrokerError {
+        let mut fault = Fault::new(ErrorCode::ToolNotFound, "there is no such tool");
+        let near = self.near(asker, Kind::Tool, wrong).await;
+        fault.hint = match near.as_slice() {
+            [] => Some("a ref is server.tool; list_catalog finds them".to_owned()),
+            near => Some(format!("did you mean {}?", near.join(" or "))),
+        };
+        fault
+    }
+
+    /// Refs like a wrong one, among those this asker may see.
+    pub(crate) async fn near(&self, asker: &Asker, kind: Kind, wrong: &str) -> Vec<String> {
+        let who = &asker.principal;
+        let servers = self.visible_servers(who);
+        let slots: Vec<_> = servers
+            .iter()
+            .map(|server| {
+                (
+                    Arc::clone(server),
+                    self.catalogues.slot_for(server, &who.user),
+                )
+            })
+            .collect();
+        let Ok(view) = self.views.over((&who.workspace, &who.user), &slots).await else {
+            return Vec::new();
+        };
+        let visible = |entry: &Entry| self.may_list(who, entry);
+        view.index.near(kind, wrong, NEAR, &visible)
+    }
+
+    /// Whether an entry stands in this principal's lists.
+    pub(crate) fn may_list(&self, who: &Principal, entry: &Entry) -> bool {
+        if entry.kind != Kind::Tool {
+            return policy::may_read(who, entry.reference.server.as_str());
+        }
+        let server = self.registry.get(&who.workspace, &entry.reference.server);
+        let hints = server.map_or(entry.hints, |server| {
+            server
+                .definition
+                .corrected(&entry.reference.name, entry.hints)
+        });
+        policy::decide(who, &entry.reference, hints) == Decision::Allow
+    }
+}

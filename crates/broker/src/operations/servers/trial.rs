@@ -1,0 +1,98 @@
+//! `test_server`: opens a server apart from its sessions, lists it, and leaves nothing behind.
+
+use std::time::Duration;
+
+use sessions::{Caller, Isolation, Lane, Target};
+use tokio::time::Instant;
+use transports::ServerName;
+
+use super::{TestReport, check_author};
+use crate::asker::Asker;
+use crate::catalogue::era_name;
+use crate::definition::Definition;
+use crate::error::{BrokerError, ErrorCode, Fault};
+use crate::operations::{Broker, Inner};
+use crate::policy;
+use crate::principal::Role;
+use crate::upstream_fault::Upstream;
+
+/// How long a tested server may take to answer and list.
+const TEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Broker {
+    /// Opens a saved server apart from its sessions and lists it; nothing is called. `definition` tests
+    /// one that is not saved, behind the same gate as saving.
+    ///
+    /// # Errors
+    /// `forbidden`, `server_not_found`, `invalid_arguments`. A server that does not answer is a report, not an error.
+    pub async fn test_server(
+        &self,
+        asker: &Asker,
+        name: &str,
+        definition: Option<Definition>,
+    ) -> Result<TestReport, BrokerError> {
+        let inner = &self.inner;
+        policy::require_manager(&asker.principal, &[Role::Operator, Role::Admin])?;
+        let (target, redactions) = if let Some(definition) = definition {
+            let name = ServerName::new(name)
+                .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
+            let checked = inner.pass_gate(asker, &name, &definition)?;
+            (checked.target, checked.redactions)
+        } else {
+            let server = inner.server_or_fault(asker, name)?;
+            check_author(asker, &server.definition)?;
+            (server.target()?.clone(), server.redactions().clone())
+        };
+        let upstream = Upstream {
+            server: name,
+            redactions: &redactions,
+        };
+        let started = Instant::now();
+        let tested = inner.try_out(asker, target, upstream).await;
+        let mut report = tested.unwrap_or_else(|fault| TestReport {
+            fault: Some(fault),
+            ..TestReport::default()
+        });
+        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+}
+
+impl Inner {
+    /// A session of its own, closed again: what is saved and what is in use stay as they are.
+    async fn try_out(
+        &self,
+        asker: &Asker,
+        target: Target,
+        upstream: Upstream<'_>,
+    ) -> Result<TestReport, BrokerError> {
+        let deadline = Instant::now() + TEST_WAIT;
+        let target = Target {
+            isolation: Isolation::Call,
+            ..target
+        };
+        let caller = Caller {
+            user: asker.principal.user.clone(),
+            workspace: asker.principal.workspace.clone(),
+            lane: Lane::default(),
+        };
+        let lease = self.sessions.acquire(&caller, &target, deadline).await;
+        let lease = lease.map_err(|error| upstream.not_opened(&error))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let listing = Box::pin(catalog::listing::fetch(&lease, left)).await;
+        let listing = listing.map_err(|error| upstream.not_listed(&error))?;
+        let peer = lease.peer();
+        Ok(TestReport {
+            ok: true,
+            era: Some(era_name(peer.era)),
+            protocol_version: Some(peer.protocol_version.clone()),
+            transport: Some(peer.transport),
+            tools: listing.tools.len(),
+            resources: listing.resources.len(),
+            templates: listing.templates.len(),
+            prompts: listing.prompts.len(),
+            duration_ms: 0,
+            fault: None,
+        })
+    }
+}
