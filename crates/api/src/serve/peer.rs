@@ -49,6 +49,12 @@ struct State {
 }
 
 impl Peer {
+    /// The peer of a request.
+    #[must_use]
+    pub fn of(extensions: &http::Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
     /// The client closed its sending half, or is gone.
     #[must_use]
     pub fn half_closed(&self) -> bool {
@@ -115,7 +121,7 @@ impl Peer {
             }
             tokio::time::sleep(PROBE_PAUSE).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
