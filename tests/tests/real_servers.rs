@@ -1,5 +1,7 @@
 //! Servers nobody here wrote, through the real daemon: listed, explained and called.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use serde_json::json;
 use testkit::upstreams::{self, Upstream};
 use testkit::{Bridge, eventually};

@@ -1,12 +1,12 @@
 //! Searching and looking up over the snapshots of many servers. Pure; rebuilt per catalogue hash, never per query.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::entry::{Entry, Hash, Kind, Ref};
 use crate::hash;
 use crate::nearness;
-use crate::search::{self, Builder, Inverted};
+use crate::search::{self, Builder, Inverted, Match};
 use crate::snapshot::Snapshot;
 
 /// Sub-queries of one search that count; a task has rarely more steps.
@@ -15,9 +15,13 @@ pub const MAX_QUERIES: usize = 16;
 /// Longest sub-query that counts, in characters; the rest is cut.
 pub const MAX_QUERY_CHARS: usize = 1_000;
 
-/// The share of the best possible score a hit needs for its query to count as answered. Measured with the
-/// `discovery` benchmark: see the rates it prints for queries of the same and of foreign catalogues.
-const FITS_SHARE: f32 = 0.12;
+/// How well the best hit must fit for its query to count as answered: its share of the best possible score, times
+/// the square root of how much the query says (a long query is never matched in most of its words). Set with the
+/// `discovery` benchmark, which prints how often it refuses queries that could and could not be answered.
+const FITS: f32 = 0.14;
+
+/// Keeps every share below that of an entry named whole.
+const BELOW_NAMED: f32 = 0.95;
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +121,10 @@ impl Index {
 
     /// Refs of `kind` closest to a wrong one, for did-you-mean; at most `limit`. `visible` is asked first.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "four values that belong to one question"
+    )]
     pub fn near(
         &self,
         kind: Kind,
@@ -155,8 +163,7 @@ impl Index {
         }
         let rankings: Vec<_> = texts
             .iter()
-            .map(|text| self.ranking(text, &wanted))
-            .filter(|ranking| ranking.first().is_some_and(|best| best.share >= FITS_SHARE))
+            .filter_map(|text| self.ranking(text, &wanted))
             .collect();
         let hits = search::merged(&rankings);
         Ranked {
@@ -170,40 +177,47 @@ impl Index {
         }
     }
 
-    /// One query's hits, best first. Entries it names whole come before all others.
-    fn ranking(&self, text: &str, wanted: &dyn Fn(&Entry) -> bool) -> Vec<search::Match> {
+    /// One query's hits, best first, entries it names whole before all others; `None` when nothing fits.
+    fn ranking(&self, text: &str, wanted: &dyn Fn(&Entry) -> bool) -> Option<Vec<Match>> {
         let cut = text.char_indices().nth(MAX_QUERY_CHARS);
         let text = cut.map_or(text, |(end, _)| &text[..end]);
         let sees = |document: u32| wanted(&self.entries[document as usize]);
-        let mut hits = self.inverted.matches(text, &mut |document| sees(document));
+        let found = self.inverted.matches(text, &sees);
+        let mut hits = found.hits;
+        let named = self.named_in(text, &sees);
+        hits.retain(|hit| !named.contains(&hit.document));
         for hit in &mut hits {
             hit.share *= BELOW_NAMED;
         }
-        for key in search::name_keys_in(text) {
-            for document in self.named.get(key.as_str()).into_iter().flatten() {
-                if !sees(*document) {
-                    continue;
-                }
-                match hits.iter_mut().find(|hit| hit.document == *document) {
-                    Some(hit) => hit.share = 1.0,
-                    None => hits.push(search::Match {
-                        document: *document,
-                        share: 1.0,
-                    }),
-                }
-            }
+        hits.extend(named.iter().map(|&document| Match {
+            document,
+            share: 1.0,
+        }));
+        let order = |a: &Match, b: &Match| {
+            let by_share = b.share.total_cmp(&a.share);
+            by_share.then(a.document.cmp(&b.document))
+        };
+        // A total order, so that the cut is the same each time.
+        if hits.len() > search::MAX_HITS {
+            hits.select_nth_unstable_by(search::MAX_HITS, order);
+            hits.truncate(search::MAX_HITS);
         }
-        hits.sort_by(|a, b| {
-            b.share
-                .total_cmp(&a.share)
-                .then(a.document.cmp(&b.document))
-        });
-        hits
+        hits.sort_unstable_by(order);
+        let best = hits.first()?.share;
+        (!named.is_empty() || best * found.rare_words.sqrt() >= FITS).then_some(hits)
+    }
+
+    /// Entries a query names whole.
+    fn named_in(&self, text: &str, sees: &dyn Fn(u32) -> bool) -> BTreeSet<u32> {
+        search::name_keys_in(text)
+            .iter()
+            .filter_map(|key| self.named.get(key.as_str()))
+            .flatten()
+            .copied()
+            .filter(|document| sees(*document))
+            .collect()
     }
 }
-
-/// Keeps every share below that of an entry named whole.
-const BELOW_NAMED: f32 = 0.95;
 
 #[cfg(test)]
 mod tests;

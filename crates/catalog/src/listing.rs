@@ -61,7 +61,8 @@ pub async fn fetch(session: &Session, timeout: Duration) -> Result<Listing, Fetc
         deadline: Instant::now() + timeout,
         timeout,
     };
-    let mut listing = ask.everything(|request| session.request(request)).await?;
+    // Boxed: four lists at once make a large future.
+    let mut listing = Box::pin(ask.everything(|request| session.request(request))).await?;
     // Only these annotations become HTTP headers; elsewhere the specification lets a client ignore them.
     if peer.era == Era::Modern && peer.transport == "streamable_http" {
         let listed = listing.tools.len();
@@ -95,6 +96,10 @@ impl<F: Future<Output = Result<Box<RawValue>, RequestError>>> Answered for F {}
 
 /// Which lists a server says it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the specification's three capabilities, and whether any was named"
+)]
 struct Offered {
     tools: bool,
     resources: bool,

@@ -149,9 +149,9 @@ pub(crate) fn merge(first: &Json, second: &Json) -> (Json, bool) {
                 for (name, schema) in value.members() {
                     match mine.iter_mut().find(|(known, _)| known == name) {
                         Some((_, known)) => {
-                            let (both, loss) = merge(known, schema);
+                            let (both, clash) = merge(known, schema);
                             *known = both;
-                            lost |= loss;
+                            lost |= clash;
                         }
                         None => mine.push((name.clone(), schema.clone())),
                     }

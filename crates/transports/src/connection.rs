@@ -31,7 +31,7 @@ pub struct ConnectOptions {
 /// What a server sends on its own.
 #[derive(Debug)]
 pub enum Inbound {
-    /// A notification: list_changed, resources/updated, message, …
+    /// A notification: `list_changed`, `resources/updated`, message, …
     Notification(Notification),
     /// A request; answer it with [`Connection::answer`].
     Request(ServerRequest),
@@ -145,15 +145,9 @@ impl Carrier {
     ) -> Result<Box<RawValue>, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let line = wire::encode_request(id, request, meta, request.progress.is_some());
-        let progress = request.progress.clone();
         match &self.kind {
-            Kind::Stdio(stdio) => {
-                stdio
-                    .pipe
-                    .exchange(id, line, progress, request.timeout)
-                    .await
-            }
-            Kind::Pipe(pipe) => pipe.exchange(id, line, progress, request.timeout).await,
+            Kind::Stdio(stdio) => stdio.pipe.exchange(id, line, request).await,
+            Kind::Pipe(pipe) => pipe.exchange(id, line, request).await,
             Kind::Http(http) => http.exchange(id, line, request).await,
             Kind::Sse(sse) => sse.exchange(id, line, request).await,
         }

@@ -32,7 +32,7 @@ const MAX_IDLE_PER_HOST: usize = 128;
 /// Idle connections are closed after this; common servers close theirs after 5 to 75 seconds anyway.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this much silence the kernel asks whether a peer behind a held stream is still there.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// Clients that are remembered for sharing; one more policy than this gets a client of its own.
 const MAX_SHARED_CLIENTS: usize = 64;
 

@@ -21,7 +21,7 @@ use crate::streamable_http::{Core, Speech};
 use crate::wire;
 
 /// First pause before a lost stream is opened again, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// A stream that lived so long worked; the next loss starts the backoff anew.
 const STEADY: Duration = Duration::from_secs(10);
 

@@ -138,6 +138,10 @@ async fn resume(core: &Arc<Core>, last_id: &str, retry: Duration) -> Result<Read
 }
 
 /// How a GET for a stream went.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a stream and taken apart at once"
+)]
 pub(crate) enum Opened {
     Stream(Reader),
     /// The server answered that it will not.

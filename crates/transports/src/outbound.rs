@@ -240,7 +240,7 @@ const SPECIAL_V4: [(Ipv4Addr, u8, &str); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, "a reserved address"),
 ];
 
-/// Blocks inside 2000::/3 (global unicast) that are special all the same.
+/// Blocks inside `2000::/3` (global unicast) that are special all the same.
 const SPECIAL_V6: [(Ipv6Addr, u8, &str); 4] = [
     (
         Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),

@@ -18,7 +18,7 @@ use crate::error::{CloseReason, Executed, RequestError};
 use crate::frame::{Frame, Framer, find_id};
 use crate::pending::Pending;
 use crate::spec::WireLimits;
-use crate::wire::{self, Incoming, ServerRequest};
+use crate::wire::{self, Incoming, Request, ServerRequest};
 
 /// Lines waiting to be written. A server that does not read blocks its callers here, each until its deadline.
 const WRITE_QUEUE: usize = 256;
@@ -100,10 +100,10 @@ impl Pipe {
         &self,
         id: u64,
         line: String,
-        progress: Option<mpsc::Sender<wire::Notification>>,
-        timeout: Duration,
+        request: &Request,
     ) -> Result<Box<RawValue>, RequestError> {
-        let Some(answer) = self.pending.enter(id, progress)? else {
+        let timeout = request.timeout;
+        let Some(answer) = self.pending.enter(id, request.progress.clone())? else {
             return Err(RequestError::Closed {
                 executed: Executed::No,
             });

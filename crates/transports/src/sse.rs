@@ -77,6 +77,10 @@ where
 
 /// The state between two bytes of a stream.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about what came before"
+)]
 struct Parser {
     limit_bytes: usize,
     /// The begun line, when it began in an earlier chunk.

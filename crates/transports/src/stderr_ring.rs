@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 /// Lines kept: what `inspect` shows.
-pub const MAX_LINES: usize = 200;
+pub(crate) const MAX_LINES: usize = 200;
 /// Bytes kept over all lines.
-pub const MAX_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
 /// Longest single line kept; a longer one is cut.
-pub const MAX_LINE_BYTES: usize = 4 * 1024;
+pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024;
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -19,7 +19,7 @@ struct Ring {
 
 /// The ring. Written by one reader task, read by anybody.
 #[derive(Debug, Default)]
-pub struct StderrRing(Mutex<Ring>);
+pub(crate) struct StderrRing(Mutex<Ring>);
 
 impl StderrRing {
     fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
@@ -29,7 +29,7 @@ impl StderrRing {
     }
 
     /// Adds bytes as they come.
-    pub fn push(&self, bytes: &[u8]) {
+    pub(crate) fn push(&self, bytes: &[u8]) {
         let mut ring = self.ring();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
@@ -44,7 +44,7 @@ impl StderrRing {
 
     /// The lines, oldest first, with an unfinished last one.
     #[must_use]
-    pub fn tail(&self) -> Vec<String> {
+    pub(crate) fn tail(&self) -> Vec<String> {
         let ring = self.ring();
         let mut lines: Vec<String> = ring.lines.iter().cloned().collect();
         if !ring.partial.is_empty() {

@@ -163,7 +163,7 @@ impl HttpCarrier {
         self.core.respeak(|speech| {
             let session = speech.session.clone().filter(|_| era == Era::Legacy);
             self.core
-                .speech_of(era, version, session, speech.generation)
+                .speech_of(era, version, (session, speech.generation))
         });
     }
 
@@ -366,8 +366,7 @@ impl Core {
         &self,
         era: Era,
         version: &str,
-        session: Option<HeaderValue>,
-        generation: u64,
+        (session, generation): (Option<HeaderValue>, u64),
     ) -> Speech {
         let mut headers = self.base.clone();
         if let Ok(version) = HeaderValue::from_str(version) {
@@ -509,9 +508,12 @@ impl Core {
             self.mirrored.add(&mut headers, call.request);
         }
         let sent = self.send(Method::POST, headers, call.line.clone()).await;
-        let response = sent.map_err(|fault| match fault.stale {
-            true => Failure::Stale(http_answer::unanswered(fault)),
-            false => Failure::Final(http_answer::unanswered(fault)),
+        let response = sent.map_err(|fault| {
+            if fault.stale {
+                Failure::Stale(http_answer::unanswered(fault))
+            } else {
+                Failure::Final(http_answer::unanswered(fault))
+            }
         })?;
         if !response.status().is_success() {
             return Err(self.refused(http_answer::read_refusal(response).await, speech, greets));
@@ -563,9 +565,8 @@ impl Core {
         };
         let mut answer = None;
         for message in messages {
-            match self.take(message, call).await? {
-                Some(outcome) => answer = Some(outcome),
-                None => {}
+            if let Some(outcome) = self.take(message, call).await? {
+                answer = Some(outcome);
             }
         }
         answer.unwrap_or_else(|| Err(protocol("the body holds no answer")))
@@ -746,7 +747,7 @@ impl Core {
         let result = http_stream::first_result(response, self.frame_bytes).await?;
         let answer: Initialized = serde_json::from_str(result.get())
             .map_err(|_| protocol("the answer to initialize is no handshake"))?;
-        let speech = self.speech_of(Era::Legacy, &answer.protocol_version, session, lost + 1);
+        let speech = self.speech_of(Era::Legacy, &answer.protocol_version, (session, lost + 1));
         let line = wire::encode_notification("notifications/initialized", &wire::Params::default());
         self.tell(speech.headers.clone(), Bytes::from(line)).await?;
         // Only now: whoever sees the new session may use it at once.

@@ -249,39 +249,16 @@ impl FakeServer {
                     .to_string(),
             )
         };
-        let capabilities = json!({"tools": {"listChanged": true}});
         let answer = match message["method"].as_str().unwrap_or_default() {
-            "server/discover" if self.0.modern => {
-                if message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"]
-                    == "2026-07-28"
-                {
-                    self.0.initialized.fetch_add(1, Ordering::SeqCst);
-                }
-                result(
-                    json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities}),
-                )
-            }
-            "initialize" if !self.0.modern => {
-                self.0.initialized.fetch_add(1, Ordering::SeqCst);
-                let version = &message["params"]["protocolVersion"];
-                result(
-                    json!({"protocolVersion": version, "capabilities": capabilities, "serverInfo": {"name": "fake", "version": "1"}}),
-                )
-            }
+            "server/discover" | "initialize" => match self.greet(message) {
+                Some(greeting) => result(greeting),
+                None => refuse(-32601, "no such method"),
+            },
             "ping" => {
                 self.0.pings.fetch_add(1, Ordering::SeqCst);
                 result(json!({}))
             }
-            "tools/list" => {
-                self.0.lists.fetch_add(1, Ordering::SeqCst);
-                let tools = self
-                    .0
-                    .tools
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                result(json!({"tools": tools}))
-            }
+            "tools/list" => result(self.list()),
             "tools/call" => {
                 self.0.calls.fetch_add(1, Ordering::SeqCst);
                 self.0
@@ -317,6 +294,30 @@ impl FakeServer {
             _ => refuse(-32601, "no such method"),
         };
         let _ = answers.try_send(answer);
+    }
+
+    fn list(&self) -> Value {
+        self.0.lists.fetch_add(1, Ordering::SeqCst);
+        json!({"tools": *self.0.tools.lock().unwrap_or_else(PoisonError::into_inner)})
+    }
+
+    /// The handshake of its era; `None` for the other's.
+    fn greet(&self, message: &Value) -> Option<Value> {
+        let capabilities = json!({"tools": {"listChanged": true}});
+        let discovers = message["method"] == "server/discover";
+        if discovers != self.0.modern {
+            return None;
+        }
+        let version = &message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"];
+        if !discovers || version == "2026-07-28" {
+            self.0.initialized.fetch_add(1, Ordering::SeqCst);
+        }
+        Some(if discovers {
+            json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities})
+        } else {
+            let version = &message["params"]["protocolVersion"];
+            json!({"protocolVersion": version, "capabilities": capabilities, "serverInfo": {"name": "fake", "version": "1"}})
+        })
     }
 
     async fn call(&self, message: &Value, answers: &mpsc::Sender<Option<String>>) {

@@ -1,5 +1,7 @@
 //! Streamable HTTP against servers on the official SDK, whose protocol we did not write.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +22,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use transports::{
-    ConnectOptions, Connection, Endpoint, Era, EraChoice, HttpSpec, Inbound, OutboundPolicy, Params,
-    Request, RequestError, ServerName, ServerSpec, Timeouts, WireLimits, connect,
+    ConnectOptions, Connection, Endpoint, Era, EraChoice, HttpSpec, Inbound, OutboundPolicy,
+    Params, Request, RequestError, ServerName, ServerSpec, Timeouts, WireLimits, connect,
 };
 
 #[derive(Clone)]
@@ -30,7 +32,8 @@ struct Peer {
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
-    serde_json::from_value(value).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+    serde_json::from_value(value)
+        .map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
 
 impl ServerHandler for Peer {
@@ -44,7 +47,11 @@ impl ServerHandler for Peer {
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        let version = if self.modern { ProtocolVersion::V_2026_07_28 } else { ProtocolVersion::V_2025_11_25 };
+        let version = if self.modern {
+            ProtocolVersion::V_2026_07_28
+        } else {
+            ProtocolVersion::V_2025_11_25
+        };
         Cow::Owned(vec![version])
     }
 
@@ -55,7 +62,9 @@ impl ServerHandler for Peer {
     ) -> Result<ListToolsResult, ErrorData> {
         let region = json!({"type": "string", "x-mcp-header": "Region"});
         let schema = json!({"type": "object", "properties": {"message": {"type": "string"}, "region": region}});
-        typed(json!({"tools": [{"name": "écho", "inputSchema": schema}, {"name": "grow", "inputSchema": {"type": "object"}}]}))
+        typed(
+            json!({"tools": [{"name": "écho", "inputSchema": schema}, {"name": "grow", "inputSchema": {"type": "object"}}]}),
+        )
     }
 
     async fn call_tool(
@@ -89,7 +98,11 @@ async fn note(State(seen): State<Arc<Seen>>, request: HttpRequest, next: Next) -
     if request.method() == http::Method::POST {
         seen.posts.fetch_add(1, Ordering::SeqCst);
     }
-    if let Some(region) = request.headers().get("mcp-param-region").and_then(|value| value.to_str().ok()) {
+    if let Some(region) = request
+        .headers()
+        .get("mcp-param-region")
+        .and_then(|value| value.to_str().ok())
+    {
         seen.regions.lock().unwrap().push(region.to_owned());
     }
     next.run(request).await
@@ -99,9 +112,15 @@ async fn serve(peer: Peer, json_response: bool) -> (String, Arc<Seen>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let config = StreamableHttpServerConfig::default().with_json_response(json_response);
-    let service = StreamableHttpService::new(move || Ok(peer.clone()), Arc::new(LocalSessionManager::default()), config);
+    let service = StreamableHttpService::new(
+        move || Ok(peer.clone()),
+        Arc::new(LocalSessionManager::default()),
+        config,
+    );
     let seen = Arc::new(Seen::default());
-    let app = axum::Router::new().nest_service("/mcp", service).layer(from_fn_with_state(Arc::clone(&seen), note));
+    let app = axum::Router::new()
+        .nest_service("/mcp", service)
+        .layer(from_fn_with_state(Arc::clone(&seen), note));
     tokio::spawn(async move { axum::serve(listener, app).await });
     (url, seen)
 }
@@ -110,7 +129,10 @@ async fn open(url: &str) -> (Arc<Connection>, mpsc::Receiver<Inbound>) {
     let http = HttpSpec {
         url: url.parse().unwrap(),
         headers: Vec::new(),
-        outbound: OutboundPolicy { allow_private: true, ..OutboundPolicy::default() },
+        outbound: OutboundPolicy {
+            allow_private: true,
+            ..OutboundPolicy::default()
+        },
     };
     let spec = ServerSpec {
         name: ServerName::new("peer").unwrap(),
@@ -120,17 +142,40 @@ async fn open(url: &str) -> (Arc<Connection>, mpsc::Receiver<Inbound>) {
         limits: WireLimits::default(),
     };
     let (inbound, heard) = mpsc::channel(16);
-    (connect(&spec, ConnectOptions { known_era: None, inbound }).await.unwrap(), heard)
+    (
+        connect(
+            &spec,
+            ConnectOptions {
+                known_era: None,
+                inbound,
+            },
+        )
+        .await
+        .unwrap(),
+        heard,
+    )
 }
 
 fn request(method: &'static str, params: Params) -> Request {
     let timeout = Duration::from_secs(30);
-    Request { method: method.into(), params, meta: Params::default(), timeout, progress: None, repeatable: true }
+    Request {
+        method: method.into(),
+        params,
+        meta: Params::default(),
+        timeout,
+        progress: None,
+        repeatable: true,
+    }
 }
 
 fn call(name: &str, arguments: &Value) -> Request {
     let arguments = RawValue::from_string(arguments.to_string()).unwrap();
-    request("tools/call", Params::default().with_text("name", name).with("arguments", arguments))
+    request(
+        "tools/call",
+        Params::default()
+            .with_text("name", name)
+            .with("arguments", arguments),
+    )
 }
 
 fn value(result: &RawValue) -> Value {
@@ -145,7 +190,12 @@ async fn both_eras_and_both_shapes_of_answer_list_and_call() {
         let era = if modern { Era::Modern } else { Era::Legacy };
         assert_eq!(connection.info().era, era);
         assert_eq!(connection.info().mcp_session_id.is_some(), !modern);
-        let tools = value(&connection.request(request("tools/list", Params::default())).await.unwrap());
+        let tools = value(
+            &connection
+                .request(request("tools/list", Params::default()))
+                .await
+                .unwrap(),
+        );
         assert_eq!(tools["tools"][0]["name"], "écho");
         let before = seen.posts.load(Ordering::SeqCst);
         let calls = (0..16).map(|number| {
@@ -159,9 +209,15 @@ async fn both_eras_and_both_shapes_of_answer_list_and_call() {
         futures_util::future::join_all(calls).await;
         // The listener of the modern era may post its subscription meanwhile; a call is one exchange.
         let posts = seen.posts.load(Ordering::SeqCst) - before;
-        assert!((16..=17).contains(&posts), "{modern} {json_response}: {posts}");
+        assert!(
+            (16..=17).contains(&posts),
+            "{modern} {json_response}: {posts}"
+        );
         let regions = seen.regions.lock().unwrap().clone();
-        assert_eq!(regions, vec!["=?base64?WsO8cmljaA==?="; if modern { 16 } else { 0 }]);
+        assert_eq!(
+            regions,
+            vec!["=?base64?WsO8cmljaA==?="; if modern { 16 } else { 0 }]
+        );
         connection.ping(Duration::from_secs(5)).await.unwrap();
         connection.close().await;
     }
@@ -173,7 +229,10 @@ async fn progress_comes_in_order_and_a_change_of_the_list_is_heard() {
         let (url, _seen) = serve(Peer { modern }, false).await;
         let (connection, mut heard) = open(&url).await;
         let (sender, mut notes) = mpsc::channel(16);
-        let asked = Request { progress: Some(sender), ..call("écho", &json!({"message": "x"})) };
+        let asked = Request {
+            progress: Some(sender),
+            ..call("écho", &json!({"message": "x"}))
+        };
         connection.request(asked).await.unwrap();
         let mut steps = Vec::new();
         while let Some(note) = notes.recv().await {
@@ -191,8 +250,13 @@ async fn progress_comes_in_order_and_a_change_of_the_list_is_heard() {
                 }
             }
         };
-        let method = tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap();
-        assert_eq!(method, "notifications/tools/list_changed", "modern {modern}");
+        let method = tokio::time::timeout(Duration::from_secs(10), changed)
+            .await
+            .unwrap();
+        assert_eq!(
+            method, "notifications/tools/list_changed",
+            "modern {modern}"
+        );
         connection.close().await;
     }
 }
@@ -202,10 +266,19 @@ async fn an_unknown_method_is_an_error_of_the_server_and_costs_no_session() {
     for modern in [true, false] {
         let (url, seen) = serve(Peer { modern }, false).await;
         let (connection, _heard) = open(&url).await;
-        let error = connection.request(request("no/such", Params::default())).await.unwrap_err();
-        assert!(matches!(error, RequestError::Rpc { code: -32601, .. }), "modern {modern}: {error:?}");
+        let error = connection
+            .request(request("no/such", Params::default()))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, RequestError::Rpc { code: -32601, .. }),
+            "modern {modern}: {error:?}"
+        );
         let before = seen.posts.load(Ordering::SeqCst);
-        connection.request(call("écho", &json!({"message": "x"}))).await.unwrap();
+        connection
+            .request(call("écho", &json!({"message": "x"})))
+            .await
+            .unwrap();
         assert!(seen.posts.load(Ordering::SeqCst) - before <= 2);
         connection.close().await;
     }

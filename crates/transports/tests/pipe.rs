@@ -1,6 +1,8 @@
 //! What a misbehaving server does to a call over a stream: its own call fails, quickly, and nothing else.
 //! Time is paused, so "quickly" is exact.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::time::Duration;
 
 use serde_json::json;

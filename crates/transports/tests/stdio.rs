@@ -1,8 +1,10 @@
 //! Real processes: started, spoken to, killed, and nothing of them left.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -199,11 +201,8 @@ async fn a_killed_server_fails_its_call_and_names_the_signal() {
             connection.request(request("silent")).await
         }
     });
-    while connection.garbage_frames() == 0 && !calling.is_finished() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        break;
-    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     let error = calling.await.unwrap().unwrap_err();
     let RequestError::Exited { detail, .. } = error else {
         panic!("{error:?}")
@@ -289,10 +288,15 @@ async fn many_open_and_close_cycles_leave_no_process_and_no_file() {
     );
 }
 
-/// Not a test of its own: the next one runs this very binary again as the bridge that gets killed.
+/// The next test runs this very binary again, and this one in it, as the bridge that gets killed.
 #[tokio::test]
-async fn helper_bridge() {
+async fn a_process_closed_politely_is_gone_when_close_returns() {
     let Some(folder) = std::env::var_os("HELPER_BRIDGE_FOLDER") else {
+        let connection = python().await;
+        let pid = i32::try_from(connection.process().unwrap().pid).unwrap();
+        assert!(alive(pid));
+        connection.close().await;
+        assert!(!alive(pid));
         return;
     };
     let folder = Path::new(&folder);
@@ -318,12 +322,16 @@ async fn helper_bridge() {
 async fn the_whole_tree_dies_when_the_bridge_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut bridge = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "helper_bridge", "--nocapture"])
+        .args([
+            "--exact",
+            "a_process_closed_politely_is_gone_when_close_returns",
+            "--nocapture",
+        ])
         .env("HELPER_BRIDGE_FOLDER", folder.path())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     let server = loop {
         if let Ok(pid) = std::fs::read_to_string(folder.path().join("server"))
             .unwrap_or_default()

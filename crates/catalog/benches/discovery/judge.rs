@@ -87,23 +87,21 @@ fn score(line: &QueryLine, ranking: &[&str]) -> ([f64; 4], f64, f64) {
 
 /// How often a catalogue says that nothing fits: to the queries written for it, and to those written for others.
 pub(crate) fn print_nothing_fits(dir: &Path, sets: &[(&str, &[&str], &str)], servers: &Tools) {
-    println!(
-        "\nnothing_fits (wrong: said though a needed tool was in the first five; right: said to another set's queries)"
-    );
+    println!("\nnothing_fits, wrongly: said to the queries written for the catalogue");
     for (name, tools, queries) in sets {
         let tools = Tools::load(dir, tools);
         let index = tools.index();
         let own = Queries::load(dir, queries);
-        let empty = own
+        let refused = own
             .0
             .iter()
-            .filter(|line| ranked(&index, &tools, line, false).is_empty())
-            .count();
+            .filter(|line| ranked(&index, &tools, line, false).is_empty());
         println!(
-            "{name:<22} own queries refused: {:.3}",
-            number(empty) / number(own.0.len())
+            "{name:<37}{:.3}",
+            number(refused.count()) / number(own.0.len())
         );
     }
+    println!("nothing_fits, rightly: said by nine servers to queries written for other catalogues");
     let index = servers.index();
     for foreign in ["metatool", "stabletoolbench", "bfcl"] {
         let queries = Queries::load(dir, foreign);
@@ -113,7 +111,7 @@ pub(crate) fn print_nothing_fits(dir: &Path, sets: &[(&str, &[&str], &str)], ser
             .filter(|line| index.find(&query(line, false), &|_| true).nothing_fits)
             .count();
         println!(
-            "nine servers asked {foreign:<16} refused: {:.3}",
+            "{foreign:<37}{:.3}",
             number(empty) / number(queries.0.len())
         );
     }
@@ -130,7 +128,7 @@ pub(crate) fn print_nothing_fits(dir: &Path, sets: &[(&str, &[&str], &str)], ser
         index.find(&query, &|_| true).nothing_fits
     });
     println!(
-        "nine servers asked nonsense         refused: {:.3}",
+        "nonsense                             {:.3}",
         number(refused.count()) / number(random.len())
     );
 }

@@ -66,7 +66,7 @@ const SETS: [Set; 6] = [
     },
 ];
 
-/// LiveMCPBench with one query for each sub-step, all queries.
+/// `LiveMCPBench` with one query for each sub-step, all queries.
 const BASELINE_STEPS_R5: f64 = 0.630;
 
 fn main() {

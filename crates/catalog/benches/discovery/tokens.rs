@@ -1,6 +1,6 @@
 //! What a model reads of the nine real servers: everything at once, the whole catalogue, or one search and one help.
 
-use catalog::{Entry, Query};
+use catalog::{Entry, Index, Query};
 use serde_json::{Value, json};
 
 use crate::data::Tools;
@@ -22,36 +22,7 @@ pub(crate) fn print(servers: &Tools) {
         .map(|entry| count(&item(entry).to_string()))
         .sum();
     let lines: usize = entries.iter().map(|entry| count(&line(entry))).sum();
-    let queries = [
-        "read a text file",
-        "take a screenshot of the page",
-        "show the git log",
-        "what time is it in Tokyo",
-    ];
-    let searches: usize = queries
-        .iter()
-        .map(|text| {
-            let found = index.find(
-                &Query {
-                    texts: vec![(*text).to_owned()],
-                    ..Query::default()
-                },
-                &|_| true,
-            );
-            let summaries: usize = found
-                .hits
-                .iter()
-                .take(5)
-                .map(|(entry, _)| count(&line(entry)))
-                .sum();
-            summaries
-                + found
-                    .hits
-                    .first()
-                    .map_or(0, |(entry, _)| count(&definition(entry).to_string()))
-        })
-        .sum();
-    let search = searches / queries.len();
+    let search = searched(&index, &count);
     println!(
         "\ntokens (o200k) for {} tools of nine servers",
         entries.len()
@@ -67,6 +38,34 @@ pub(crate) fn print(servers: &Tools) {
             100.0 - 100.0 * number(tokens) / number(eager)
         );
     }
+}
+
+/// Five lines and one whole definition, the mean of a few questions these servers can answer.
+fn searched(index: &Index, count: &dyn Fn(&str) -> usize) -> usize {
+    let questions = [
+        "read a text file",
+        "take a screenshot of the page",
+        "show the git log",
+        "what time is it in Tokyo",
+    ];
+    let cost = |question: &&str| {
+        let texts = vec![(*question).to_owned()];
+        let found = index.find(
+            &Query {
+                texts,
+                ..Query::default()
+            },
+            &|_| true,
+        );
+        let lines = found
+            .hits
+            .iter()
+            .take(5)
+            .map(|(entry, _)| count(&line(entry)));
+        let help = found.hits.first();
+        lines.sum::<usize>() + help.map_or(0, |(entry, _)| count(&definition(entry).to_string()))
+    };
+    questions.iter().map(cost).sum::<usize>() / questions.len()
 }
 
 fn definition(entry: &Entry) -> Value {

@@ -1,6 +1,6 @@
 //! One inverted index with weighted fields (BM25F). Everything a query needs is worked out while building.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::search::fields::{FIELDS, Texts};
 use crate::search::tokens::Stems;
@@ -47,26 +47,30 @@ pub(crate) struct Match {
     pub(crate) share: f32,
 }
 
+/// What matched a query.
+#[derive(Debug)]
+pub(crate) struct Matches {
+    /// Unordered.
+    pub(crate) hits: Vec<Match>,
+    /// How much the query says, counted in words that only one document has.
+    pub(crate) rare_words: f32,
+}
+
 impl Inverted {
-    /// Documents that match, unordered.
-    pub(crate) fn matches(&self, query: &str, visible: &mut dyn FnMut(u32) -> bool) -> Vec<Match> {
-        let mut counts: Vec<(Box<str>, f32)> = Vec::new();
-        for stem in Stems::new().of(query) {
-            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == stem) {
-                *count += 1.0;
-            } else if counts.len() < MAX_QUERY_STEMS {
-                counts.push((stem, 1.0));
-            }
-        }
+    /// Documents that match. A word said twice counts once: long tasks repeat themselves.
+    pub(crate) fn matches(&self, query: &str, visible: &dyn Fn(u32) -> bool) -> Matches {
+        let mut stems = Stems::new().of(query);
+        let mut seen = HashSet::new();
+        stems.retain(|stem| seen.len() < MAX_QUERY_STEMS && seen.insert(stem.clone()));
         let mut best_possible = 0.0;
         let mut scores = vec![0.0_f32; self.documents];
         let mut touched: Vec<u32> = Vec::new();
-        for (stem, count) in counts {
-            let Some(term) = self.terms.get(&stem) else {
-                best_possible += count * rarity(self.documents, 0);
+        for stem in &stems {
+            let Some(term) = self.terms.get(stem) else {
+                best_possible += rarity(self.documents, 0);
                 continue;
             };
-            best_possible += count * term.rarity;
+            best_possible += term.rarity;
             for posting in &self.postings[term.start as usize..term.end as usize] {
                 let score = &mut scores[posting.document as usize];
                 if *score == 0.0 {
@@ -77,16 +81,20 @@ impl Inverted {
                     }
                     touched.push(posting.document);
                 }
-                *score += count * posting.worth;
+                *score += posting.worth;
             }
         }
-        touched
-            .into_iter()
-            .map(|document| Match {
-                document,
-                share: (scores[document as usize] / best_possible).clamp(f32::MIN_POSITIVE, 1.0),
-            })
-            .collect()
+        let share = |document: u32| {
+            (scores[document as usize] / best_possible).clamp(f32::MIN_POSITIVE, 1.0)
+        };
+        let hits = touched.into_iter().map(|document| Match {
+            document,
+            share: share(document),
+        });
+        Matches {
+            hits: hits.collect(),
+            rare_words: best_possible / rarity(self.documents, 1),
+        }
     }
 
     /// Bytes held, roughly.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::search::bm25f::Match;
 
 /// Hits of one query that enter the merge; callers look at far fewer.
-const MAX_HITS: usize = 1_000;
+pub(crate) const MAX_HITS: usize = 1_000;
 
 /// Merges rankings (each best first) into one, best first, with scores in (0, 1]. A document found by several
 /// queries stands where the best of them puts it. Rank in its query decides first, then score, then document.
@@ -13,7 +13,7 @@ pub(crate) fn merged(rankings: &[Vec<Match>]) -> Vec<(u32, f32)> {
     let mut best: HashMap<u32, (usize, f32)> = HashMap::new();
     for ranking in rankings {
         let top = ranking.first().map_or(1.0, |first| first.share);
-        for (rank, hit) in ranking.iter().take(MAX_HITS).enumerate() {
+        for (rank, hit) in ranking.iter().enumerate() {
             // One ranking keeps its own scores; several are made comparable by their rank.
             let score = if rankings.len() == 1 {
                 hit.share / top
@@ -45,10 +45,7 @@ pub(crate) fn merged(rankings: &[Vec<Match>]) -> Vec<(u32, f32)> {
 /// The best share each document has in any query.
 fn strengths(rankings: &[Vec<Match>]) -> HashMap<u32, f32> {
     let mut strengths: HashMap<u32, f32> = HashMap::new();
-    for hit in rankings
-        .iter()
-        .flat_map(|ranking| ranking.iter().take(MAX_HITS))
-    {
+    for hit in rankings.iter().flat_map(|ranking| ranking.iter()) {
         let share = strengths.entry(hit.document).or_default();
         *share = share.max(hit.share);
     }

@@ -7,5 +7,5 @@ mod tokens;
 
 pub(crate) use bm25f::{Builder, Inverted, Match};
 pub(crate) use fields::texts_of;
-pub(crate) use merge::merged;
+pub(crate) use merge::{MAX_HITS, merged};
 pub(crate) use tokens::{name_key, name_keys_in};

@@ -68,7 +68,6 @@ fn range(node: &Json, min: &str, max: &str) -> Option<String> {
 fn number(node: &Json, key: &str) -> Option<String> {
     let value = node.get(key)?;
     let size = value.as_f64()?;
-    #[expect(clippy::float_cmp, reason = "exactly the artefact, nothing near it")]
     let meant = size.abs() != SAFE_INTEGER;
     meant.then(|| literal::of(value))
 }

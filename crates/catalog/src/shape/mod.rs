@@ -3,9 +3,11 @@
 //! Required arguments first, `: string` left out, `…` (or `enum(N)`) the only mark of loss: a shape without one is
 //! exact but for descriptions, titles, examples and whether more properties may be added. Same schema, same shape.
 
+mod expand;
 mod limits;
 mod literal;
 mod model;
+mod reader;
 
 use std::fmt::Write as _;
 
@@ -26,7 +28,7 @@ const SHOWN: usize = 5;
 
 /// The shape of an input schema that is within bounds.
 pub(crate) fn of_schema(schema: &Json) -> String {
-    let (fields, lost) = model::of_root(schema);
+    let (fields, lost) = reader::of_root(schema);
     of_fields(&fields, lost)
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 
 /// What `tools/call` is answered with.
 #[derive(Debug, Clone, Default)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing is wrong: echoes `arguments.message` as JSON.
     #[default]
     None,
@@ -55,8 +55,8 @@ const BEFORE_A_CUT: Duration = Duration::from_millis(20);
 
 /// The server; stops with the runtime of its test.
 #[derive(Debug)]
-pub struct FaultServer {
-    pub address: SocketAddr,
+pub(crate) struct FaultServer {
+    pub(crate) address: SocketAddr,
     state: Arc<State>,
 }
 
@@ -74,12 +74,12 @@ struct State {
 }
 
 impl FaultServer {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(false).await
     }
 
     /// A server with a GET stream.
-    pub async fn listening() -> Self {
+    pub(crate) async fn listening() -> Self {
         Self::with(true).await
     }
 
@@ -116,33 +116,39 @@ impl FaultServer {
         Self { address, state }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
-    pub fn fault(&self, fault: Fault) {
+    pub(crate) fn fault(&self, fault: Fault) {
         *self.state.fault.lock().unwrap() = fault;
     }
 
     /// How often a method (JSON-RPC, or `GET`, `DELETE`, `connections`) was seen.
-    pub fn seen(&self, what: &str) -> usize {
-        self.state.counts.lock().unwrap().get(what).copied().unwrap_or(0)
+    pub(crate) fn seen(&self, what: &str) -> usize {
+        self.state
+            .counts
+            .lock()
+            .unwrap()
+            .get(what)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Waits until a method was seen that often.
-    pub async fn wait_seen(&self, what: &str, times: usize) {
+    pub(crate) async fn wait_seen(&self, what: &str, times: usize) {
         while self.seen(what) < times {
             self.state.changed.notified().await;
         }
     }
 
     /// Every answer the client gave to a question, in order.
-    pub fn answers(&self) -> Vec<Value> {
+    pub(crate) fn answers(&self) -> Vec<Value> {
         self.state.answers.lock().unwrap().clone()
     }
 
     /// Says something on every open GET stream.
-    pub async fn push(&self, message: &Value) {
+    pub(crate) async fn push(&self, message: &Value) {
         let listeners = self.state.listeners.lock().unwrap().clone();
         for listener in listeners {
             let _ = listener.send(event(message, None)).await;
@@ -150,14 +156,19 @@ impl FaultServer {
     }
 
     /// Forgets every session.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.state.sessions.lock().unwrap().clear();
     }
 }
 
 impl State {
     fn count(&self, what: &str) {
-        *self.counts.lock().unwrap().entry(what.to_owned()).or_default() += 1;
+        *self
+            .counts
+            .lock()
+            .unwrap()
+            .entry(what.to_owned())
+            .or_default() += 1;
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
@@ -172,15 +183,23 @@ impl State {
             }
             _ => {}
         }
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let body = body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
         let message: Value = serde_json::from_slice(&body).unwrap_or_default();
         let method = message["method"].as_str().unwrap_or("answer").to_owned();
         self.count(&method);
         match &*method {
-            "server/discover" => reply(&message, json!({"code": -32601, "message": "unknown"}), "error"),
+            "server/discover" => reply(
+                &message,
+                &json!({"code": -32601, "message": "unknown"}),
+                "error",
+            ),
             "initialize" => self.initialize(&message),
             "tools/call" | "tools/list" if !self.knows(&head.headers) => self.forgotten(),
-            "tools/list" => reply(&message, json!({"tools": []}), "result"),
+            "tools/list" => reply(&message, &json!({"tools": []}), "result"),
             "tools/call" => self.call(&message).await,
             "answer" => self.answered(message).await,
             _ => plain(202, "text/plain", String::new()),
@@ -191,8 +210,10 @@ impl State {
         let session = format!("s-{}", self.seen_initialize());
         self.sessions.lock().unwrap().insert(session.clone());
         let result = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "faults", "version": "1"}});
-        let mut response = reply(message, result, "result");
-        response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
+        let mut response = reply(message, &result, "result");
+        response
+            .headers_mut()
+            .insert("mcp-session-id", session.parse().unwrap());
         response
     }
 
@@ -204,7 +225,10 @@ impl State {
         if let Fault::ForgetOnce(_) = *self.fault.lock().unwrap() {
             self.sessions.lock().unwrap().remove("s-1");
         }
-        let session = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let session = headers
+            .get("mcp-session-id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or_default();
         self.sessions.lock().unwrap().contains(session)
     }
 
@@ -213,7 +237,11 @@ impl State {
             Fault::ForgetOnce(status) => status,
             _ => 404,
         };
-        plain(status, "text/plain", "Bad Request: No valid session ID provided".to_owned())
+        plain(
+            status,
+            "text/plain",
+            "Bad Request: No valid session ID provided".to_owned(),
+        )
     }
 
     async fn call(&self, message: &Value) -> Response<Body> {
@@ -228,29 +256,32 @@ impl State {
                 response.headers_mut().insert(name, value.parse().unwrap());
                 response
             }
-            Fault::WrongId => {
-                plain(200, "application/json", json!({"jsonrpc": "2.0", "id": 987_654, "result": echo}).to_string())
-            }
+            Fault::WrongId => plain(
+                200,
+                "application/json",
+                json!({"jsonrpc": "2.0", "id": 987_654, "result": echo}).to_string(),
+            ),
             Fault::Truncated => {
                 let half = Bytes::from_static(b"{\"jsonrpc\":\"2.0\",\"id\":");
-                streaming("application/json", vec![Ok(half), Err(io::Error::other("cut"))])
+                streaming(
+                    "application/json",
+                    vec![Ok(half), Err(io::Error::other("cut"))],
+                )
             }
             Fault::Silent => std::future::pending().await,
-            Fault::Drip => self.drip(),
-            Fault::Stream(steps) => {
-                let token = &message["params"]["_meta"]["progressToken"];
-                let note = |method: &str, params: Value| Ok(event(&json!({"jsonrpc": "2.0", "method": method, "params": params}), None));
-                let mut events: Vec<_> = (1..=steps)
-                    .map(|step| note("notifications/progress", json!({"progressToken": token, "progress": step})))
-                    .collect();
-                events.push(note("notifications/message", json!({"level": "info", "data": "nearly"})));
-                events.push(Ok(event(&done, None)));
-                streaming("text/event-stream", events)
-            }
+            Fault::Drip => Self::drip(),
+            Fault::Stream(steps) => steps_then(steps, message, &done),
             Fault::Dropped { resumable } => {
-                let first = if resumable { "id: e-1\nretry: 50\ndata:\n\n" } else { ": nothing\n\n" };
+                let first = if resumable {
+                    "id: e-1\nretry: 50\ndata:\n\n"
+                } else {
+                    ": nothing\n\n"
+                };
                 *self.kept.lock().unwrap() = resumable.then(|| done.to_string());
-                streaming("text/event-stream", vec![Ok(Bytes::from(first)), Err(io::Error::other("cut"))])
+                streaming(
+                    "text/event-stream",
+                    vec![Ok(Bytes::from(first)), Err(io::Error::other("cut"))],
+                )
             }
             Fault::Ask => self.ask(message),
         }
@@ -263,13 +294,18 @@ impl State {
         if let (Some(id), Some(stream)) = (asked, asking) {
             let id: Value = serde_json::from_str(&id).unwrap();
             let echo = json!({"content": [{"type": "text", "text": answer["result"]["said"]}]});
-            let _ = stream.send(event(&json!({"jsonrpc": "2.0", "id": id, "result": echo}), None)).await;
+            let _ = stream
+                .send(event(
+                    &json!({"jsonrpc": "2.0", "id": id, "result": echo}),
+                    None,
+                ))
+                .await;
         }
         self.answers.lock().unwrap().push(answer);
         plain(202, "text/plain", String::new())
     }
 
-    fn drip(&self) -> Response<Body> {
+    fn drip() -> Response<Body> {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             while sender.send(Bytes::from_static(b" ")).await.is_ok() {
@@ -282,7 +318,12 @@ impl State {
     fn ask(&self, message: &Value) -> Response<Body> {
         let (sender, receiver) = mpsc::channel(2);
         let id = message["id"].clone();
-        sender.try_send(event(&json!({"jsonrpc": "2.0", "id": "q1", "method": "roots/list"}), None)).unwrap();
+        sender
+            .try_send(event(
+                &json!({"jsonrpc": "2.0", "id": "q1", "method": "roots/list"}),
+                None,
+            ))
+            .unwrap();
         self.listeners.lock().unwrap().push(sender);
         self.kept.lock().unwrap().replace(id.to_string());
         from_channel("text/event-stream", receiver)
@@ -291,11 +332,16 @@ impl State {
     fn get(&self, headers: &HeaderMap) -> Response<Body> {
         self.count("GET");
         let resumed = headers.get("last-event-id").is_some_and(|id| id == "e-1");
-        let kept = if resumed { self.kept.lock().unwrap().take() } else { None };
+        let kept = if resumed {
+            self.kept.lock().unwrap().take()
+        } else {
+            None
+        };
         match kept {
-            Some(kept) => {
-                streaming("text/event-stream", vec![Ok(Bytes::from(format!("id: e-2\ndata: {kept}\n\n")))])
-            }
+            Some(kept) => streaming(
+                "text/event-stream",
+                vec![Ok(Bytes::from(format!("id: e-2\ndata: {kept}\n\n")))],
+            ),
             _ if self.listens => {
                 let (sender, receiver) = mpsc::channel(8);
                 self.listeners.lock().unwrap().push(sender);
@@ -307,19 +353,46 @@ impl State {
     }
 }
 
+/// A stream of progress, a log line and the result.
+fn steps_then(steps: u64, asked: &Value, done: &Value) -> Response<Body> {
+    let token = &asked["params"]["_meta"]["progressToken"];
+    let note = |method: &str, params: &Value| {
+        let note = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        Ok(event(&note, None))
+    };
+    let progress = |step| json!({"progressToken": token, "progress": step});
+    let mut events: Vec<_> = (1..=steps)
+        .map(|step| note("notifications/progress", &progress(step)))
+        .collect();
+    let log = json!({"level": "info", "data": "nearly"});
+    events.push(note("notifications/message", &log));
+    events.push(Ok(event(done, None)));
+    streaming("text/event-stream", events)
+}
+
 fn event(message: &Value, id: Option<&str>) -> Bytes {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     Bytes::from(format!("{id}event: message\ndata: {message}\n\n"))
 }
 
-fn reply(message: &Value, payload: Value, member: &str) -> Response<Body> {
-    plain(200, "application/json", json!({"jsonrpc": "2.0", "id": message["id"], member: payload}).to_string())
+fn reply(message: &Value, payload: &Value, member: &str) -> Response<Body> {
+    plain(
+        200,
+        "application/json",
+        json!({"jsonrpc": "2.0", "id": message["id"], member: payload}).to_string(),
+    )
 }
 
 fn plain(status: u16, kind: &str, body: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed());
+    let mut response = Response::new(
+        Full::new(Bytes::from(body))
+            .map_err(|never| match never {})
+            .boxed(),
+    );
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response.headers_mut().insert("content-type", kind.parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-type", kind.parse().unwrap());
     response
 }
 
@@ -336,13 +409,18 @@ fn streaming(kind: &str, chunks: Vec<io::Result<Bytes>>) -> Response<Body> {
 
 fn from_channel(kind: &str, receiver: mpsc::Receiver<Bytes>) -> Response<Body> {
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|chunk| (Ok(Frame::data(chunk)), receiver))
+        receiver
+            .recv()
+            .await
+            .map(|chunk| (Ok(Frame::data(chunk)), receiver))
     });
     with_body(kind, BodyExt::boxed(StreamBody::new(frames)))
 }
 
 fn with_body(kind: &str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    response.headers_mut().insert("content-type", kind.parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-type", kind.parse().unwrap());
     response
 }

@@ -1,5 +1,7 @@
 //! Streamable HTTP against a server that misbehaves on demand.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 mod fault_server;
 
 use std::sync::Arc;
@@ -27,17 +29,26 @@ fn spec(url: &str) -> ServerSpec {
         endpoint: Endpoint::StreamableHttp(HttpSpec {
             url: url.parse().unwrap(),
             headers: Vec::new(),
-            outbound: OutboundPolicy { allow_private: true, ..OutboundPolicy::default() },
+            outbound: OutboundPolicy {
+                allow_private: true,
+                ..OutboundPolicy::default()
+            },
         }),
         era: EraChoice::Auto,
         timeouts: Timeouts::default(),
-        limits: WireLimits { frame_bytes: FRAME_BYTES, in_flight: 100 },
+        limits: WireLimits {
+            frame_bytes: FRAME_BYTES,
+            in_flight: 100,
+        },
     }
 }
 
 async fn open(server: &FaultServer) -> (Arc<Connection>, mpsc::Receiver<Inbound>) {
     let (inbound, heard) = mpsc::channel(16);
-    let options = ConnectOptions { known_era: None, inbound };
+    let options = ConnectOptions {
+        known_era: None,
+        inbound,
+    };
     (connect(&spec(&server.url()), options).await.unwrap(), heard)
 }
 
@@ -45,7 +56,9 @@ fn call(message: &str) -> Request {
     let arguments = RawValue::from_string(json!({ "message": message }).to_string()).unwrap();
     Request {
         method: "tools/call".into(),
-        params: Params::default().with_text("name", "echo").with("arguments", arguments),
+        params: Params::default()
+            .with_text("name", "echo")
+            .with("arguments", arguments),
         meta: Params::default(),
         timeout: Duration::from_secs(30),
         progress: None,
@@ -63,10 +76,16 @@ async fn fails(fault: Fault) -> RequestError {
     let server = FaultServer::start().await;
     let (connection, _heard) = open(&server).await;
     server.fault(fault);
-    let error = timeout(QUICK, connection.request(call("x"))).await.expect("a quick error").unwrap_err();
+    let error = timeout(QUICK, connection.request(call("x")))
+        .await
+        .expect("a quick error")
+        .unwrap_err();
     // The fault stays with its call: the next one, on the same connection, is answered.
     server.fault(Fault::None);
-    assert_eq!(text_of(&connection.request(call("after")).await.unwrap()), "after");
+    assert_eq!(
+        text_of(&connection.request(call("after")).await.unwrap()),
+        "after"
+    );
     error
 }
 
@@ -89,7 +108,10 @@ async fn answers_that_are_no_mcp_fail_their_call_at_once() {
     ] {
         let name = format!("{fault:?}");
         let error = fails(fault).await;
-        assert!(matches!(error, RequestError::Protocol { .. }), "{name}: {error:?}");
+        assert!(
+            matches!(error, RequestError::Protocol { .. }),
+            "{name}: {error:?}"
+        );
         assert_eq!(error.executed(), Executed::Unknown, "{name}");
         assert!(!error.to_string().contains("secret"), "{name}");
     }
@@ -100,7 +122,15 @@ async fn an_answer_over_the_bound_is_cut_off_as_json_and_as_stream() {
     let huge = "x".repeat(FRAME_BYTES + 1);
     for kind in ["application/json", "text/event-stream"] {
         let error = fails(Fault::Answer(200, kind, format!("data: {huge}\n\n"))).await;
-        assert!(matches!(error, RequestError::TooLarge { limit_bytes: FRAME_BYTES }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                RequestError::TooLarge {
+                    limit_bytes: FRAME_BYTES
+                }
+            ),
+            "{error:?}"
+        );
     }
 }
 
@@ -108,16 +138,31 @@ async fn an_answer_over_the_bound_is_cut_off_as_json_and_as_stream() {
 async fn refusals_before_any_effect_are_told_apart() {
     let challenge = "Bearer resource_metadata=\"https://example.com\"";
     let error = fails(Fault::Header(401, "www-authenticate", challenge.to_owned())).await;
-    let RequestError::NeedsAuth { challenge: Some(told) } = error else { panic!("{error:?}") };
+    let RequestError::NeedsAuth {
+        challenge: Some(told),
+    } = error
+    else {
+        panic!("{error:?}")
+    };
     assert_eq!(told, challenge);
-    for (status, header, value) in
-        [(403, "x-a", "b"), (429, "retry-after", "7"), (503, "retry-after", "7"), (302, "location", "http://127.0.0.1:9/")]
-    {
+    for (status, header, value) in [
+        (403, "x-a", "b"),
+        (429, "retry-after", "7"),
+        (503, "retry-after", "7"),
+        (302, "location", "http://127.0.0.1:9/"),
+    ] {
         let error = fails(Fault::Header(status, header, value.to_owned())).await;
-        assert!(matches!(error, RequestError::Unreachable { .. }), "{status}: {error:?}");
+        assert!(
+            matches!(error, RequestError::Unreachable { .. }),
+            "{status}: {error:?}"
+        );
         assert_eq!(error.executed(), Executed::No, "{status}");
         assert!(!error.to_string().contains("body of a refusal"), "{status}");
-        assert_eq!(error.to_string().contains("7 s"), value == "7", "{status}: {error}");
+        assert_eq!(
+            error.to_string().contains("7 s"),
+            value == "7",
+            "{status}: {error}"
+        );
     }
 }
 
@@ -143,14 +188,22 @@ async fn a_stream_gives_progress_and_log_in_order_before_the_result() {
     let (connection, _heard) = open(&server).await;
     server.fault(Fault::Stream(5));
     let (sender, mut notes) = mpsc::channel(16);
-    let request = Request { progress: Some(sender), ..call("streamed") };
-    assert_eq!(text_of(&connection.request(request).await.unwrap()), "streamed");
+    let request = Request {
+        progress: Some(sender),
+        ..call("streamed")
+    };
+    assert_eq!(
+        text_of(&connection.request(request).await.unwrap()),
+        "streamed"
+    );
     let mut heard = Vec::new();
     while let Some(note) = notes.recv().await {
         let params: Value = serde_json::from_str(note.params.unwrap().get()).unwrap();
         heard.push((note.method, params["progress"].as_u64()));
     }
-    let mut expected: Vec<_> = (1..=5).map(|step| ("notifications/progress".to_owned(), Some(step))).collect();
+    let mut expected: Vec<_> = (1..=5)
+        .map(|step| ("notifications/progress".to_owned(), Some(step)))
+        .collect();
     expected.push(("notifications/message".to_owned(), None));
     assert_eq!(heard, expected);
 }
@@ -160,7 +213,9 @@ async fn a_broken_stream_with_an_event_id_is_taken_up_without_calling_again() {
     let server = FaultServer::start().await;
     let (connection, _heard) = open(&server).await;
     server.fault(Fault::Dropped { resumable: true });
-    let answer = timeout(QUICK, connection.request(call("resumed"))).await.unwrap();
+    let answer = timeout(QUICK, connection.request(call("resumed")))
+        .await
+        .unwrap();
     assert_eq!(text_of(&answer.unwrap()), "resumed");
     assert_eq!(server.seen("tools/call"), 1);
 }
@@ -171,7 +226,10 @@ async fn silence_and_a_slow_drip_end_at_the_deadline_and_are_cancelled_upstream(
         let server = FaultServer::start().await;
         let (connection, _heard) = open(&server).await;
         server.fault(fault);
-        let request = Request { timeout: Duration::from_millis(100), ..call("x") };
+        let request = Request {
+            timeout: Duration::from_millis(100),
+            ..call("x")
+        };
         let error = connection.request(request).await.unwrap_err();
         assert!(matches!(error, RequestError::Timeout { .. }), "{error:?}");
         server.wait_seen("notifications/cancelled", 1).await;
@@ -202,13 +260,21 @@ async fn a_lost_session_is_opened_once_more_and_only_harmless_requests_are_repea
         let calls = (0..8).map(|number| {
             let connection = Arc::clone(&connection);
             async move {
-                let request = Request { repeatable: true, ..call(&number.to_string()) };
-                assert_eq!(text_of(&connection.request(request).await.unwrap()), number.to_string());
+                let request = Request {
+                    repeatable: true,
+                    ..call(&number.to_string())
+                };
+                assert_eq!(
+                    text_of(&connection.request(request).await.unwrap()),
+                    number.to_string()
+                );
             }
         });
         futures_util::future::join_all(calls).await;
         assert_eq!(server.seen("initialize"), 2, "{status}");
-        assert!(matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("tools/list_changed")));
+        assert!(
+            matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("tools/list_changed"))
+        );
     }
 }
 
@@ -220,7 +286,10 @@ async fn a_call_that_may_have_an_effect_is_not_repeated_on_a_new_session() {
     let error = connection.request(call("x")).await.unwrap_err();
     assert!(matches!(error, RequestError::Protocol { .. }), "{error:?}");
     assert_eq!(server.seen("tools/call"), 1);
-    assert_eq!(text_of(&connection.request(call("next")).await.unwrap()), "next");
+    assert_eq!(
+        text_of(&connection.request(call("next")).await.unwrap()),
+        "next"
+    );
     assert_eq!(server.seen("initialize"), 2);
 }
 
@@ -232,13 +301,25 @@ async fn sixty_four_calls_at_once_get_their_own_answers_and_no_handshake() {
         server.fault(fault);
         let calls = (0..64).map(|number| {
             let connection = Arc::clone(&connection);
-            async move { (number.to_string(), text_of(&connection.request(call(&number.to_string())).await.unwrap())) }
+            async move {
+                (
+                    number.to_string(),
+                    text_of(&connection.request(call(&number.to_string())).await.unwrap()),
+                )
+            }
         });
         for (asked, answered) in futures_util::future::join_all(calls).await {
             assert_eq!(asked, answered);
         }
     }
-    assert_eq!((server.seen("initialize"), server.seen("server/discover"), server.seen("tools/call")), (1, 1, 128));
+    assert_eq!(
+        (
+            server.seen("initialize"),
+            server.seen("server/discover"),
+            server.seen("tools/call")
+        ),
+        (1, 1, 128)
+    );
 }
 
 #[tokio::test]
@@ -249,7 +330,11 @@ async fn one_call_after_another_uses_one_connection() {
         connection.request(call(&number.to_string())).await.unwrap();
     }
     // One more for the GET that was refused while the first call ran.
-    assert!(server.seen("connections") <= 2, "{}", server.seen("connections"));
+    assert!(
+        server.seen("connections") <= 2,
+        "{}",
+        server.seen("connections")
+    );
 }
 
 #[tokio::test]
@@ -258,7 +343,15 @@ async fn more_calls_than_the_limit_are_turned_away_unsent() {
     let mut narrow = spec(&server.url());
     narrow.limits.in_flight = 1;
     let (inbound, _heard) = mpsc::channel(16);
-    let connection = connect(&narrow, ConnectOptions { known_era: None, inbound }).await.unwrap();
+    let connection = connect(
+        &narrow,
+        ConnectOptions {
+            known_era: None,
+            inbound,
+        },
+    )
+    .await
+    .unwrap();
     server.fault(Fault::Silent);
     let held = tokio::spawn({
         let connection = Arc::clone(&connection);
@@ -266,9 +359,15 @@ async fn more_calls_than_the_limit_are_turned_away_unsent() {
     });
     server.wait_seen("tools/call", 1).await;
     let error = connection.request(call("x")).await.unwrap_err();
-    assert!(matches!(error, RequestError::Overloaded { limit: 1 }), "{error:?}");
+    assert!(
+        matches!(error, RequestError::Overloaded { limit: 1 }),
+        "{error:?}"
+    );
     connection.close().await;
-    assert!(matches!(held.await.unwrap(), Err(RequestError::Closed { .. })));
+    assert!(matches!(
+        held.await.unwrap(),
+        Err(RequestError::Closed { .. })
+    ));
 }
 
 #[tokio::test]
@@ -289,13 +388,19 @@ async fn what_the_server_says_by_itself_is_heard_on_every_session() {
     server.wait_seen("listeners", 1).await;
     let changed = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated"});
     server.push(&changed).await;
-    assert!(matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("updated")));
+    assert!(
+        matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("updated"))
+    );
     server.forget();
     connection.request(call("x")).await.unwrap_err();
     server.wait_seen("listeners", 2).await;
     server.push(&changed).await;
-    assert!(matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("list_changed")));
-    assert!(matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("updated")));
+    assert!(
+        matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("list_changed"))
+    );
+    assert!(
+        matches!(heard.recv().await, Some(Inbound::Notification(told)) if told.method.ends_with("updated"))
+    );
 }
 
 #[tokio::test]
@@ -307,7 +412,9 @@ async fn a_question_of_the_server_is_answered_during_its_call() {
         let connection = Arc::clone(&connection);
         async move { text_of(&connection.request(call("x")).await.unwrap()) }
     });
-    let Some(Inbound::Request(question)) = heard.recv().await else { panic!("a question") };
+    let Some(Inbound::Request(question)) = heard.recv().await else {
+        panic!("a question")
+    };
     assert_eq!(question.method, "roots/list");
     let said = RawValue::from_string(json!({"said": "no roots"}).to_string()).unwrap();
     connection.answer(question.id, Ok(said)).await;
@@ -320,17 +427,49 @@ async fn no_spelling_of_a_closed_address_reaches_a_listener() {
     let sentinel = FaultServer::start().await;
     let port = sentinel.address.port();
     for host in [
-        "127.0.0.1", "127.1", "0x7f000001", "2130706433", "[::ffff:127.0.0.1]", "[::]", "0.0.0.0", "localhost",
-        "localhost.", "user@127.0.0.1", "example.com@127.0.0.1", "169.254.169.254", "[::1]", "[64:ff9b::7f00:1]",
+        "127.0.0.1",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "[::ffff:127.0.0.1]",
+        "[::]",
+        "0.0.0.0",
+        "localhost",
+        "localhost.",
+        "user@127.0.0.1",
+        "example.com@127.0.0.1",
+        "169.254.169.254",
+        "[::1]",
+        "[64:ff9b::7f00:1]",
     ] {
         let mut closed = spec(&format!("http://{host}:{port}/mcp"));
         for sse in [false, true] {
-            let (Endpoint::StreamableHttp(http) | Endpoint::LegacySse(http)) = &closed.endpoint else { unreachable!() };
-            let http = HttpSpec { outbound: OutboundPolicy::default(), ..http.clone() };
-            closed.endpoint = if sse { Endpoint::LegacySse(http) } else { Endpoint::StreamableHttp(http) };
+            let (Endpoint::StreamableHttp(http) | Endpoint::LegacySse(http)) = &closed.endpoint
+            else {
+                unreachable!()
+            };
+            let http = HttpSpec {
+                outbound: OutboundPolicy::default(),
+                ..http.clone()
+            };
+            closed.endpoint = if sse {
+                Endpoint::LegacySse(http)
+            } else {
+                Endpoint::StreamableHttp(http)
+            };
             let (inbound, _heard) = mpsc::channel(1);
-            let refused = connect(&closed, ConnectOptions { known_era: None, inbound }).await;
-            assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{host}: {refused:?}");
+            let refused = connect(
+                &closed,
+                ConnectOptions {
+                    known_era: None,
+                    inbound,
+                },
+            )
+            .await;
+            assert!(
+                matches!(refused, Err(ConnectError::Unreachable { .. })),
+                "{host}: {refused:?}"
+            );
         }
     }
     assert_eq!(sentinel.seen("connections"), 0);
@@ -341,13 +480,33 @@ async fn a_wider_policy_lends_its_connections_to_nobody() {
     let server = FaultServer::start().await;
     let url = format!("http://localhost:{}/mcp", server.address.port());
     let (inbound, _heard) = mpsc::channel(16);
-    let open = connect(&spec(&url), ConnectOptions { known_era: None, inbound: inbound.clone() }).await.unwrap();
+    let open = connect(
+        &spec(&url),
+        ConnectOptions {
+            known_era: None,
+            inbound: inbound.clone(),
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(text_of(&open.request(call("x")).await.unwrap()), "x");
     let mut closed = spec(&url);
-    let Endpoint::StreamableHttp(http) = &mut closed.endpoint else { unreachable!() };
+    let Endpoint::StreamableHttp(http) = &mut closed.endpoint else {
+        unreachable!()
+    };
     http.outbound.allow_private = false;
-    let refused = connect(&closed, ConnectOptions { known_era: None, inbound }).await;
-    assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
+    let refused = connect(
+        &closed,
+        ConnectOptions {
+            known_era: None,
+            inbound,
+        },
+    )
+    .await;
+    assert!(
+        matches!(refused, Err(ConnectError::Unreachable { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -355,7 +514,10 @@ async fn a_redirect_is_not_followed() {
     let sentinel = FaultServer::start().await;
     for status in [302, 307, 308] {
         let error = fails(Fault::Header(status, "location", sentinel.url())).await;
-        assert!(matches!(error, RequestError::Unreachable { .. }), "{error:?}");
+        assert!(
+            matches!(error, RequestError::Unreachable { .. }),
+            "{error:?}"
+        );
     }
     assert_eq!(sentinel.seen("connections"), 0);
 }
@@ -373,7 +535,20 @@ async fn nobody_there_no_name_and_no_tls_are_unreachable() {
         format!("https://127.0.0.1:{}/mcp", plain.address.port()),
     ] {
         let (inbound, _heard) = mpsc::channel(1);
-        let opened = timeout(QUICK, connect(&spec(&url), ConnectOptions { known_era: None, inbound })).await;
-        assert!(matches!(opened, Ok(Err(ConnectError::Unreachable { .. }))), "{url}: {opened:?}");
+        let opened = timeout(
+            QUICK,
+            connect(
+                &spec(&url),
+                ConnectOptions {
+                    known_era: None,
+                    inbound,
+                },
+            ),
+        )
+        .await;
+        assert!(
+            matches!(opened, Ok(Err(ConnectError::Unreachable { .. }))),
+            "{url}: {opened:?}"
+        );
     }
 }
