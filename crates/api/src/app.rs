@@ -88,6 +88,25 @@ impl FromRequestParts<Shared> for Asked {
     }
 }
 
+/// Who asks, and about which named thing.
+#[derive(Debug)]
+pub struct Named {
+    /// Who asks.
+    pub asker: Asker,
+    /// The one segment of the path.
+    pub name: String,
+}
+
+impl FromRequestParts<Shared> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refused> {
+        let Asked(asker) = Asked::from_request_parts(parts, app).await?;
+        let Segment(name) = Segment::from_request_parts(parts, app).await?;
+        Ok(Self { asker, name })
+    }
+}
+
 /// One decoded path segment.
 #[derive(Debug)]
 pub struct Segment(pub String);

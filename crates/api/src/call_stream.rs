@@ -1,7 +1,5 @@
 //! One call's events as a stream: while it runs, and later. The last frame is terminal.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -9,10 +7,11 @@ use broker::events::{Event, EventKind};
 use broker::operations::calls::{CallDone, PendingCall};
 use broker::operations::page::PageRequest;
 use broker::operations::records::EventQuery;
-use broker::{Asker, BrokerError, Fault};
+use broker::{Asker, BrokerError, ErrorCode, Fault};
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::answer::Answer;
 use crate::app::Shared;
@@ -28,7 +27,7 @@ type Outcome = Result<CallDone, BrokerError>;
 
 /// A running call and the events of it.
 struct Run {
-    call: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    call: Option<AbortOnDropHandle<Outcome>>,
     outcome: Option<Outcome>,
     feed: Feed,
     call_id: String,
@@ -50,7 +49,8 @@ pub(crate) async fn run(app: &Shared, asker: &Asker, pending: PendingCall, peer:
     };
     let subscription = app.broker.subscribe(asker, query).await?;
     let run = Run {
-        call: Some(Box::pin(pending.run())),
+        // Its own task: a client that reads slowly must not slow the call or its deadline.
+        call: Some(AbortOnDropHandle::new(tokio::spawn(pending.run()))),
         outcome: None,
         feed: Feed::new(app, subscription, peer),
         call_id,
@@ -75,7 +75,9 @@ impl Run {
                     biased;
                     told = self.feed.next() => told,
                     outcome = call => {
-                        self.outcome = Some(outcome);
+                        self.outcome = Some(outcome.unwrap_or_else(|_| {
+                            Err(Fault::new(ErrorCode::Internal, "the bridge failed"))
+                        }));
                         self.call = None;
                         continue;
                     }

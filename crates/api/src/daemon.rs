@@ -33,7 +33,7 @@ const RELOAD_QUEUE: usize = 8;
 /// Pause between rounds of the metrics' upkeep.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// A day.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -176,12 +176,11 @@ async fn listen(file: &File) -> Result<TcpListener, StartError> {
 }
 
 async fn start_broker(file: &File, places: &Places) -> Result<Broker, StartError> {
-    let url = match &file.store {
-        Some(url) => url.clone(),
-        None => {
-            private_directory(&places.data)?;
-            places.store_url()
-        }
+    let url = if let Some(url) = &file.store {
+        url.clone()
+    } else {
+        private_directory(&places.data)?;
+        places.store_url()
     };
     let store = Store::open(&url).await?;
     let options = BrokerOptions {

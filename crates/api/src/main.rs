@@ -61,7 +61,9 @@ fn main() -> ExitCode {
     // First: before threads and before a runtime, this process may have to be a supervisor.
     transports::supervise::run_if_supervisor();
     let arguments = Arguments::parse();
-    let outcome = match arguments.command.unwrap_or(Command::Serve { config: None }) {
+    let outcome = match arguments.command.unwrap_or(Command::Serve {
+        config: std::env::var_os("PAPERBOT_CONFIG").map(PathBuf::from),
+    }) {
         Command::Serve { config } => serve(config),
         Command::Config(ConfigCommand::Schema) => schema(),
         Command::Config(ConfigCommand::Check { file }) => return check(file),
@@ -85,7 +87,7 @@ fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let places = Places::from_environment();
@@ -101,7 +103,10 @@ fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => Ok(ExitCode::from(FORCED)),
             _ = interrupt.recv() => Ok(ExitCode::from(FORCED)),
         }
-    })
+    });
+    // After a second signal nothing is waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Best effort: a low limit shows when connections are refused, and is logged there.

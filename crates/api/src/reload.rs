@@ -143,7 +143,7 @@ async fn received(hangup: &mut Option<Signal>) {
     match hangup {
         Some(signal) => {
             if signal.recv().await.is_none() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
         None => std::future::pending().await,

@@ -211,7 +211,7 @@ async fn a_dry_run_sends_nothing() {
 }
 
 #[tokio::test]
-async fn resources_prompts_and_sessions_go_through_the_same_door() {
+async fn resources_and_prompts_go_through_the_same_door() {
     let bridge = ready().await;
     let resources = bridge.get("/v1/resources?server=demo").await.json();
     assert_eq!(
@@ -240,7 +240,12 @@ async fn resources_prompts_and_sessions_go_through_the_same_door() {
             .contains("Ann"),
         "{prompt}"
     );
+    bridge.stop().await;
+}
 
+#[tokio::test]
+async fn a_session_is_opened_seen_refreshed_and_closed() {
+    let bridge = ready().await;
     let session = bridge
         .post("/v1/sessions", &json!({"server": "demo"}))
         .await

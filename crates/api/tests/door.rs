@@ -6,16 +6,19 @@ use kit::Bridge;
 use serde_json::{Value, json};
 
 /// Every (verb, path) of the contract, with ids filled in.
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by panicking"
+)]
 fn operations() -> Vec<(String, String)> {
     let document: Value = serde_json::from_str(&api::routes::all().1.to_json().unwrap()).unwrap();
     let mut operations = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for path in document["paths"].as_object().unwrap().keys() {
         let filled = path
             .split('/')
             .map(|part| if part.starts_with('{') { "x" } else { part });
         let filled = filled.collect::<Vec<_>>().join("/");
         for verb in ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"] {
-            let _ = item;
             operations.push((verb.to_owned(), filled.clone()));
         }
     }

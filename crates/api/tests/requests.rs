@@ -188,69 +188,73 @@ async fn ids_of_others_answer_as_ids_that_never_were() {
     bridge.stop().await;
 }
 
-#[tokio::test]
-async fn servers_are_changed_under_their_version_only() {
+const WEB: &str = r#"{"transport": "streamable_http", "url": "https://mcp.example/mcp"}"#;
+const WEB_CHANGED: &str =
+    r#"{"definition": {"transport": "sse", "url": "https://mcp.example/sse"}}"#;
+
+/// A bridge with the server `web`, and its version as an `ETag`.
+async fn with_web() -> (Bridge, String) {
     let bridge = Bridge::start("").await;
-    let definition = json!({"transport": "streamable_http", "url": "https://mcp.example/mcp"});
-    let made = bridge
-        .post(
-            "/v1/servers",
-            &json!({"name": "web", "definition": definition}),
-        )
-        .await;
+    let body = format!(r#"{{"name": "web", "definition": {WEB}}}"#);
+    let made = bridge.send("POST /v1/servers", &[], &body).await;
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(made.header("location").as_deref(), Some("/v1/servers/web"));
-    let tag = made.header("etag").unwrap();
+    let tag = made.header("etag").unwrap_or_default();
+    (bridge, tag)
+}
 
-    let changed =
-        json!({"definition": {"transport": "sse", "url": "https://mcp.example/sse"}}).to_string();
-    let blind = bridge.send("PUT /v1/servers/web", &[], &changed).await;
+#[tokio::test]
+async fn servers_are_changed_under_their_version_only() {
+    let (bridge, tag) = with_web().await;
+    let blind = bridge.send("PUT /v1/servers/web", &[], WEB_CHANGED).await;
     assert_eq!(
         (blind.status, blind.code().as_str()),
-        (412, "version_conflict"),
-        "{}",
-        blind.text()
+        (412, "version_conflict")
     );
     let stale = bridge
-        .send("PUT /v1/servers/web", &["if-match: \"999\""], &changed)
+        .send("PUT /v1/servers/web", &["if-match: \"999\""], WEB_CHANGED)
         .await;
     assert_eq!(stale.status, 412);
     let put = bridge
         .send(
             "PUT /v1/servers/web",
             &[&format!("if-match: {tag}")],
-            &changed,
+            WEB_CHANGED,
         )
         .await;
     assert_eq!(put.status, 200, "{}", put.text());
     assert_ne!(put.header("etag").unwrap(), tag);
+    let twice = format!(r#"{{"name": "web", "definition": {WEB}}}"#);
+    assert_eq!(
+        bridge.send("POST /v1/servers", &[], &twice).await.status,
+        409
+    );
+    bridge.stop().await;
+}
 
+#[tokio::test]
+async fn versions_of_a_server_are_kept_compared_and_brought_back() {
+    let (bridge, tag) = with_web().await;
+    let put = bridge
+        .send("PUT /v1/servers/web", &["if-match: *"], WEB_CHANGED)
+        .await
+        .json();
     let versions = bridge.get("/v1/servers/web/versions").await.json();
     assert_eq!(versions["items"].as_array().unwrap().len(), 2, "{versions}");
-    let (old, new) = (
-        tag.trim_matches('"').to_owned(),
-        put.json()["version"].clone(),
-    );
+    let (old, new) = (tag.trim_matches('"').to_owned(), put["version"].clone());
     let diff = bridge
         .get(&format!("/v1/servers/web/diff?from={old}&to={new}"))
         .await
         .json();
-    let pointers: Vec<_> = diff["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["pointer"].clone())
-        .collect();
+    let changes = diff["items"].as_array().unwrap();
+    let pointers: Vec<_> = changes.iter().map(|one| one["pointer"].clone()).collect();
     assert!(
         pointers.contains(&json!("/url")) && pointers.contains(&json!("/transport")),
         "{diff}"
     );
+    let body = format!("{{\"version\":{old}}}");
     let back = bridge
-        .send(
-            "POST /v1/servers/web/rollback",
-            &["if-match: *"],
-            &format!("{{\"version\":{old}}}"),
-        )
+        .send("POST /v1/servers/web/rollback", &["if-match: *"], &body)
         .await;
     assert_eq!(
         back.json()["definition"]["transport"],

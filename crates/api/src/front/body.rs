@@ -28,9 +28,21 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Refused> {
         let (head, body) = request.into_parts();
-        let bytes = read(body, &head.headers, app.limits.body_bytes).await?;
-        parse(&bytes).map(Self)
+        json(app, &head.headers, body).await.map(Self)
     }
+}
+
+/// Reads a JSON body of a known shape.
+///
+/// # Errors
+/// `invalid_request`, `payload_too_large`.
+pub async fn json<T: DeserializeOwned>(
+    app: &Shared,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Refused> {
+    let bytes = read(body, headers, app.limits.body_bytes).await?;
+    parse(&bytes)
 }
 
 /// As [`Json`], but an empty body stands for the default.

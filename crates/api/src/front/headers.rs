@@ -26,9 +26,10 @@ pub fn trace(headers: &HeaderMap) -> Trace {
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
     let mut values = headers.get_all("idempotency-key").iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return match headers.contains_key("idempotency-key") {
-            true => Err(Refused::invalid("Idempotency-Key may stand only once")),
-            false => Ok(None),
+        return if headers.contains_key("idempotency-key") {
+            Err(Refused::invalid("Idempotency-Key may stand only once"))
+        } else {
+            Ok(None)
         };
     };
     let key = value.to_str().unwrap_or_default().trim();

@@ -121,10 +121,10 @@ mod tests {
         Names::new("127.0.0.1:8787".parse().unwrap(), Some(&url), &trusted)
     }
 
-    fn with(name: http::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn with(name: &http::HeaderName, values: &[&'static str]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for value in values {
-            map.append(name.clone(), HeaderValue::from_static(value));
+            map.append(name, HeaderValue::from_static(value));
         }
         map
     }
@@ -141,7 +141,7 @@ mod tests {
             "bridge.example:443",
         ] {
             assert!(
-                names().check_host(&uri, &with(HOST, &[good])).is_ok(),
+                names().check_host(&uri, &with(&HOST, &[good])).is_ok(),
                 "{good}"
             );
         }
@@ -154,18 +154,18 @@ mod tests {
             "bridge.example:8787",
         ] {
             assert!(
-                names().check_host(&uri, &with(HOST, &[bad])).is_err(),
+                names().check_host(&uri, &with(&HOST, &[bad])).is_err(),
                 "{bad}"
             );
         }
         assert!(names().check_host(&uri, &HeaderMap::new()).is_err());
-        let twice = with(HOST, &["localhost:8787", "localhost:8787"]);
+        let twice = with(&HOST, &["localhost:8787", "localhost:8787"]);
         assert!(names().check_host(&uri, &twice).is_err());
     }
 
     #[test]
     fn an_absolute_target_counts_by_its_own_authority() {
-        let ours = with(HOST, &["localhost:8787"]);
+        let ours = with(&HOST, &["localhost:8787"]);
         let foreign = Uri::from_static("http://evil.test/v1/me");
         assert!(names().check_host(&foreign, &ours).is_err());
         let own = Uri::from_static("http://localhost:8787/v1/me");
@@ -182,7 +182,7 @@ mod tests {
         ] {
             assert!(
                 names()
-                    .check_origin(&with(ORIGIN, &[good]))
+                    .check_origin(&with(&ORIGIN, &[good]))
                     .unwrap()
                     .is_some(),
                 "{good}"
@@ -196,7 +196,7 @@ mod tests {
             "",
         ] {
             assert!(
-                names().check_origin(&with(ORIGIN, &[bad])).is_err(),
+                names().check_origin(&with(&ORIGIN, &[bad])).is_err(),
                 "{bad}"
             );
         }

@@ -70,7 +70,8 @@ impl Front {
         let span = tracing::debug_span!(
             "api.request", trace_id = %trace_id, http.method = %request.method(), http.path = %path
         );
-        let handled = AssertUnwindSafe(self.handle(request, trace).instrument(span)).catch_unwind();
+        let handled =
+            AssertUnwindSafe(self.handle(request, trace).instrument(span.clone())).catch_unwind();
         let (outcome, origin) = match handled.await {
             Ok(handled) => handled,
             Err(_panic) => {
@@ -88,6 +89,7 @@ impl Front {
         };
         dress(&mut response, &trace_id, origin);
         self.meters.answered(response.status());
+        span.in_scope(|| tracing::debug!(http.status = response.status().as_u16(), "answered"));
         response
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use broker::operations::calls::{Admitted, CallAnswer, CallDone, CallTool, DryRun, ListCalls};
 use broker::{Asker, CallState, ErrorCode, PointerDetail};
@@ -17,7 +17,7 @@ use super::views;
 use crate::answer::{self, Answer, JSON};
 use crate::app::{Asked, Segment, Shared};
 use crate::call_stream;
-use crate::front::body::{Json, JsonOrDefault};
+use crate::front::body::{self, JsonOrDefault};
 use crate::front::headers;
 use crate::front::query::Query;
 use crate::problem::Refused;
@@ -26,7 +26,7 @@ use crate::suggestion;
 use crate::wire;
 
 /// Longest `wait_ms`: below the idle timeouts of common proxies.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// What a done answer needs besides its content: ids, flags, member names.
 const ANSWER_FRAME_BYTES: usize = 256;
 /// Says that `Prefer` was obeyed (RFC 7240).
@@ -53,17 +53,15 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         (status = 202, body = wire::CallAccepted),
     )
 )]
-async fn call_tool(
-    State(app): State<Shared>,
-    Asked(asker): Asked,
-    axum::Extension(peer): axum::Extension<Peer>,
-    headers: HeaderMap,
-    Json(body): Json<wire::CallRequest>,
-) -> Answer {
-    let request = wanted(body, &headers)?;
-    if headers::wants_events(&headers) && !request.respond_async && !request.dry_run {
+async fn call_tool(State(app): State<Shared>, Asked(asker): Asked, request: Request) -> Answer {
+    let (head, body) = request.into_parts();
+    let request = wanted(body::json(&app, &head.headers, body).await?, &head.headers)?;
+    if headers::wants_events(&head.headers) && !request.respond_async && !request.dry_run {
         return match app.broker.admit_call(&asker, request).await? {
-            Admitted::Pending(pending) => call_stream::run(&app, &asker, pending, peer).await,
+            Admitted::Pending(pending) => {
+                let peer = Peer::of(&head.extensions);
+                call_stream::run(&app, &asker, pending, peer).await
+            }
             Admitted::Answer(CallAnswer::Done(done)) => Ok(call_stream::replayed(&done)),
             Admitted::Answer(other) => answered(&asker, other),
         };
@@ -275,16 +273,11 @@ async fn stream_call(
     State(app): State<Shared>,
     Asked(asker): Asked,
     Segment(call_id): Segment,
-    headers: HeaderMap,
-    request: axum::extract::Request,
+    request: Request,
 ) -> Answer {
     let mut query = Query::parse(request.uri().query(), &["after"], &[])?;
-    let after = headers::resume_after(&headers, query.text("after"))?.unwrap_or(0);
-    let peer = request
-        .extensions()
-        .get::<Peer>()
-        .cloned()
-        .unwrap_or_default();
+    let after = headers::resume_after(request.headers(), query.text("after"))?.unwrap_or(0);
+    let peer = Peer::of(request.extensions());
     call_stream::follow(&app, &asker, (&call_id, after), peer).await
 }
 

@@ -46,24 +46,15 @@ fn kinds(values: &[String]) -> Result<Vec<EventKind>, Refused> {
     ),
     responses((status = 200, body = wire::Event, content_type = "text/event-stream"))
 )]
-async fn stream_events(
-    State(app): State<Shared>,
-    Asked(asker): Asked,
-    headers: HeaderMap,
-    request: Request,
-) -> Answer {
+async fn stream_events(State(app): State<Shared>, Asked(asker): Asked, request: Request) -> Answer {
     let mut query = Query::parse(request.uri().query(), &["after"], &["types"])?;
     let wanted = EventQuery {
         kinds: kinds(&query.all("types"))?,
-        after: headers::resume_after(&headers, query.text("after"))?,
+        after: headers::resume_after(request.headers(), query.text("after"))?,
         call_id: None,
     };
     let subscription = app.broker.subscribe(&asker, wanted).await?;
-    let peer = request
-        .extensions()
-        .get::<Peer>()
-        .cloned()
-        .unwrap_or_default();
+    let peer = Peer::of(request.extensions());
     Ok(event_stream::answer(event_stream::endless(
         &app,
         subscription,

@@ -55,7 +55,6 @@ pub fn all() -> (OpenApiRouter<Shared>, OpenApi) {
 }
 
 /// The router the front stands before.
-#[must_use]
 pub fn router(app: Shared) -> Router {
     let (router, _) = all();
     Router::from(router)

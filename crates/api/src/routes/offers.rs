@@ -57,7 +57,7 @@ async fn list_resources(
         .broker
         .list_resources(&asker, offer(raw.as_deref())?)
         .await?;
-    answer::json(&views::page(page, views::resource))
+    answer::json(&views::page(page, |item| views::resource(&item)))
 }
 
 /// Resource templates.
@@ -73,7 +73,7 @@ async fn list_resource_templates(
 ) -> Answer {
     let request = offer(raw.as_deref())?;
     let page = app.broker.list_resource_templates(&asker, request).await?;
-    answer::json(&views::page(page, views::template))
+    answer::json(&views::page(page, |item| views::template(&item)))
 }
 
 /// Reads a resource.
@@ -120,7 +120,7 @@ async fn list_prompts(
         .broker
         .list_prompts(&asker, offer(raw.as_deref())?)
         .await?;
-    answer::json(&views::page(page, views::prompt))
+    answer::json(&views::page(page, |item| views::prompt(&item)))
 }
 
 /// Gets a prompt's messages.

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::calls::at;
 use super::views;
 use crate::answer::{self, Answer};
-use crate::app::{Asked, Segment, Shared};
+use crate::app::{Asked, Named, Segment, Shared};
 use crate::front::body::{Json, JsonOrDefault, parse_part};
 use crate::front::headers;
 use crate::front::query::Query;
@@ -115,11 +115,11 @@ async fn get_server(
 )]
 async fn put_server(
     State(app): State<Shared>,
-    Asked(asker): Asked,
-    Segment(name): Segment,
+    named: Named,
     headers: HeaderMap,
     Json(body): Json<wire::PutServer>,
 ) -> Answer {
+    let Named { asker, name } = named;
     let based_on = headers::if_match(&headers)?;
     let definition = definition(&body.definition)?;
     if based_on == IfMatch::Absent && app.broker.get_server(&asker, &name).await.is_ok() {
@@ -205,11 +205,11 @@ fn change(change: Change) -> wire::Change {
 )]
 async fn rollback_server(
     State(app): State<Shared>,
-    Asked(asker): Asked,
-    Segment(name): Segment,
+    named: Named,
     headers: HeaderMap,
     Json(body): Json<wire::Rollback>,
 ) -> Answer {
+    let Named { asker, name } = named;
     let based_on = headers::if_match(&headers)?;
     let view = app
         .broker

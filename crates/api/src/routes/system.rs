@@ -53,19 +53,20 @@ async fn healthz() -> Answer {
     ))
 }
 
-/// Requests are served: the store answers and no shutdown has begun. Details only with a credential.
+/// Requests are served: the store answers and no shutdown has begun. Details only for an admin.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "system",
     responses((status = 200, body = Object), (status = 503, body = Object))
 )]
 async fn readyz(State(app): State<Shared>, asker: Option<Extension<Asker>>) -> Answer {
-    let ready = match app.closing.is_cancelled() {
-        true => Err(ErrorCode::ShuttingDown),
-        false => app.broker.ready().await.map_err(|fault| fault.code),
+    let ready = if app.closing.is_cancelled() {
+        Err(ErrorCode::ShuttingDown)
+    } else {
+        app.broker.ready().await.map_err(|fault| fault.code)
     };
     let status = if ready.is_ok() { "ready" } else { "not_ready" };
     let mut body = json!({ "status": status });
-    if asker.is_some() {
+    if asker.is_some_and(|asker| asker.principal.has(broker::Role::Admin)) {
         let config = app.reload_fault.load_full();
         let config = config.map_or_else(|| "ok".to_owned(), |fault| fault.to_string());
         let broker = ready.as_ref().err().map_or("ok", |code| code.as_str());

@@ -168,7 +168,7 @@ fn told(entry: &Entry) -> Told {
 
 /// A listed resource.
 #[must_use]
-pub fn resource(item: CatalogItem) -> wire::Resource {
+pub fn resource(item: &CatalogItem) -> wire::Resource {
     let entry = &item.entry;
     let told = told(entry);
     wire::Resource {
@@ -186,7 +186,7 @@ pub fn resource(item: CatalogItem) -> wire::Resource {
 
 /// A listed template.
 #[must_use]
-pub fn template(item: CatalogItem) -> wire::ResourceTemplate {
+pub fn template(item: &CatalogItem) -> wire::ResourceTemplate {
     let entry = &item.entry;
     let told = told(entry);
     wire::ResourceTemplate {
@@ -203,7 +203,7 @@ pub fn template(item: CatalogItem) -> wire::ResourceTemplate {
 
 /// A listed prompt.
 #[must_use]
-pub fn prompt(item: CatalogItem) -> wire::Prompt {
+pub fn prompt(item: &CatalogItem) -> wire::Prompt {
     let entry = &item.entry;
     wire::Prompt {
         reference: entry.reference.to_string(),

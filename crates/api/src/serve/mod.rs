@@ -153,7 +153,7 @@ impl Connection {
         let peer = Peer::default();
         let stream = Arc::new(stream);
         let service = service_fn(|mut request: Request<Incoming>| {
-            peer.request_began();
+            peer.request_began(request.version());
             request.extensions_mut().insert(peer.clone());
             let front = self.front.clone();
             let peer = peer.clone();

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Version;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 /// After the FIN quick answers go out undisturbed.
 const FIRST_PROBE: Duration = Duration::from_millis(400);
@@ -27,6 +29,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Probes before a half-closed client is believed for good: an hour of calls.
 const MAX_PROBES: usize = 3600;
+/// A client that takes no byte of its answer for this long holds the connection for nothing.
+pub const WRITE_STALL: Duration = Duration::from_mins(1);
 /// Largest single read: request heads fit, and clearing it costs little.
 const READ_BYTES: usize = 4 * 1024;
 /// What is sent to find out.
@@ -49,6 +53,12 @@ struct State {
 }
 
 impl Peer {
+    /// The peer of a request.
+    #[must_use]
+    pub fn of(extensions: &http::Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
     /// The client closed its sending half, or is gone.
     #[must_use]
     pub fn half_closed(&self) -> bool {
@@ -63,8 +73,14 @@ impl Peer {
         self.0.closes_half.notified().await;
     }
 
-    pub(super) fn request_began(&self) {
-        self.0.phase.store(WORKING, Ordering::Relaxed);
+    /// HTTP/1.0 knows no interim answers: such a client is believed to be there.
+    pub(super) fn request_began(&self, version: Version) {
+        let phase = if version == Version::HTTP_11 {
+            WORKING
+        } else {
+            ANSWERING
+        };
+        self.0.phase.store(phase, Ordering::Relaxed);
     }
 
     pub(super) fn request_answered(&self) {
@@ -115,7 +131,7 @@ impl Peer {
             }
             tokio::time::sleep(PROBE_PAUSE).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -128,11 +144,16 @@ fn failed(stream: &TcpStream) -> bool {
 pub(super) struct PeerIo {
     stream: Arc<TcpStream>,
     peer: Peer,
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl PeerIo {
     pub(super) fn new(stream: Arc<TcpStream>, peer: Peer) -> Self {
-        Self { stream, peer }
+        Self {
+            stream,
+            peer,
+            stall: None,
+        }
     }
 }
 
@@ -162,33 +183,48 @@ impl Read for PeerIo {
     }
 }
 
-impl Write for PeerIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
+impl PeerIo {
+    /// Writes when there is room; a client that takes nothing for [`WRITE_STALL`] is let go.
+    fn write_with(
+        &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match self.stream.try_write(bytes) {
+            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else {
+                let stall = self
+                    .stall
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
+                ready!(stall.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            };
+            ready?;
+            match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                outcome => {
+                    self.stall = None;
+                    return Poll::Ready(outcome);
+                }
             }
         }
     }
+}
+
+impl Write for PeerIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write_with(cx, |stream| stream.try_write(bytes))
+    }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match self.stream.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
-            }
-        }
+        self.write_with(cx, |stream| stream.try_write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {

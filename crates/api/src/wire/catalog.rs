@@ -131,6 +131,10 @@ pub struct Help {
 /// One tool explained; or `unchanged`, or `missing` with refs that look like it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "marks that are mostly absent on the wire"
+)]
 pub struct HelpItem {
     /// `server.tool`.
     #[serde(rename = "ref")]

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on ends by panicking"
 )]
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -123,19 +124,19 @@ impl Bridge {
                 .any(|header| header.to_ascii_lowercase().starts_with(name))
         };
         if !has("host:") {
-            text.push_str(&format!("host: {}\r\n", self.address));
+            let _ = write!(text, "host: {}\r\n", self.address);
         }
         if !has("authorization:") && !has("no-key:") {
-            text.push_str(&format!("authorization: Bearer {}\r\n", self.key));
+            let _ = write!(text, "authorization: Bearer {}\r\n", self.key);
         }
         for header in headers
             .iter()
             .filter(|header| !header.starts_with("no-key:") && **header != "host:")
         {
-            text.push_str(&format!("{header}\r\n"));
+            let _ = write!(text, "{header}\r\n");
         }
         if !body.is_empty() && !has("transfer-encoding:") && !has("content-length:") {
-            text.push_str(&format!("content-length: {}\r\n", body.len()));
+            let _ = write!(text, "content-length: {}\r\n", body.len());
         }
         format!("{text}connection: close\r\n\r\n{body}")
     }
