@@ -38,10 +38,19 @@ impl Refused {
 
     /// The path exists, the verb does not: status 405 under `invalid_request`.
     #[must_use]
-    pub fn verb(allow: Option<HeaderValue>) -> Self {
+    pub fn verb() -> Self {
         let mut refused = Self::invalid("this path does not know this method");
-        refused.allow = Some(allow.unwrap_or(HeaderValue::from_static("GET")));
+        refused.allow = Some(HeaderValue::from_static(""));
         refused
+    }
+
+    /// With the verbs the router knows, if this is about a verb.
+    #[must_use]
+    pub(crate) fn allowing(mut self, verbs: Option<&HeaderValue>) -> Self {
+        if let (Some(allow), Some(verbs)) = (&mut self.allow, verbs) {
+            allow.clone_from(verbs);
+        }
+        self
     }
 
     /// The whole answer.

@@ -303,9 +303,12 @@ impl Ledger {
 }
 
 impl Row {
-    /// The kept fault.
+    /// The kept fault; for a row the sweep of a start ended, what that means.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        restore(self.fault.as_deref()?)
+        match self.fault.as_deref() {
+            Some(text) => restore(text),
+            None => (self.state == CallState::OutcomeUnknown).then(|| *missing()),
+        }
     }
 
     /// How it ended; `None` while it has not.

@@ -1,5 +1,6 @@
 //! Does for sessions what their state asks for: connects, listens, pings, waits, closes.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -365,7 +366,12 @@ async fn ping(inner: &Arc<Inner>, entry: &Arc<Entry>, connection: &Arc<Connectio
         } else {
             cell.last_error.clone_from(&words);
         }
-        let changed = apply(inner, &mut cell, event);
+        // A server that is busy with a call may answer no ping (many are single-threaded): as long as
+        // something is in flight it only counts as degraded, and the call's own deadline decides.
+        let busy = entry.in_flight.load(Ordering::SeqCst) > 0;
+        let missed_before = matches!(cell.state, State::Ready { missed: 1.., .. });
+        let changed = !(busy && missed_before && event == Event::PingMissed)
+            && apply(inner, &mut cell, event);
         let gave_up = changed && matches!(cell.state, State::Backoff { .. } | State::Closed);
         if gave_up {
             cell.connection = None;

@@ -89,7 +89,7 @@ impl Default for Lane {
     }
 }
 
-/// A session's id: `ses_` and a UUIDv7.
+/// A session's id: `ses_` and a `UUIDv7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub Uuid);
 

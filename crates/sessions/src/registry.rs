@@ -52,14 +52,14 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(1800),
+            idle: Duration::from_mins(30),
             ttl: Duration::ZERO,
             max: 10_000,
             max_per_user: 100,
             heartbeat: Duration::from_secs(30),
             reconnect: ReconnectPolicy {
                 initial: Duration::from_millis(500),
-                max: Duration::from_secs(60),
+                max: Duration::from_mins(1),
                 attempts: 0,
             },
         }
@@ -196,6 +196,10 @@ impl Inner {
         }
         self.make_room(&mut maps, key.user.as_ref())?;
         let entry = Arc::new(Entry::new(key, target.clone()));
+        // A call's own session leaves with its only user, also when it never became usable.
+        entry
+            .retired
+            .store(target.isolation == Isolation::Call, Ordering::SeqCst);
         entry.in_flight.fetch_add(1, Ordering::SeqCst);
         maps.insert(&entry);
         drop(maps);
@@ -363,8 +367,7 @@ impl Sessions {
         &self,
         caller: &Caller,
         target: &Target,
-        ttl: Option<Duration>,
-        deadline: Instant,
+        (ttl, deadline): (Option<Duration>, Instant),
     ) -> Result<Inspection, OpenError> {
         let lease = self.acquire(caller, target, deadline).await?;
         if let Some(ttl) = ttl {

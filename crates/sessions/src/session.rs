@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use transports::{ConnectError, Connection, PeerInfo, Request, RequestError};
 
 use crate::inspect::Inspection;
-use crate::key::{Isolation, SessionId, SessionKey};
+use crate::key::{SessionId, SessionKey};
 use crate::registry::{Inner, Target};
 use crate::state::State;
 
@@ -242,9 +242,6 @@ impl std::ops::Deref for SessionLease {
 impl Drop for SessionLease {
     fn drop(&mut self) {
         let entry = &self.session.entry;
-        if entry.target.isolation == Isolation::Call {
-            entry.retired.store(true, Ordering::SeqCst);
-        }
         self.registry.release(entry);
     }
 }

@@ -1,5 +1,7 @@
 //! The life of sessions on paused time, through the public surface, against a server that speaks MCP.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,6 +162,48 @@ async fn an_idle_session_is_evicted_but_never_under_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_calls_own_session_leaves_nothing_behind_when_it_never_opened() {
+    let server = FakeServer::legacy();
+    server.refuse_connections(true);
+    let sessions = Sessions::new(SessionLimits::default());
+    let target = target(&server, Isolation::Call);
+    for _ in 0..20 {
+        assert!(acquire(&sessions, "ann", &target).await.is_err());
+    }
+    settle().await;
+    assert_eq!(sessions.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_nobody_answers_spares_a_call_in_flight() {
+    let server = FakeServer::legacy();
+    let limits = SessionLimits {
+        heartbeat: Duration::from_secs(30),
+        ..SessionLimits::default()
+    };
+    let sessions = Sessions::new(limits);
+    let lease = acquire(&sessions, "ann", &target(&server, Isolation::User))
+        .await
+        .unwrap();
+    server.behave(Behaviour::Slow(5 * MINUTE));
+    let calling = tokio::spawn(async move {
+        lease
+            .request(Request {
+                timeout: 10 * MINUTE,
+                ..call()
+            })
+            .await
+    });
+    settle().await;
+    server.go_deaf(true);
+    until(&sessions, StateName::Degraded).await;
+    assert!(
+        calling.await.unwrap().is_ok(),
+        "a busy server is not a dead one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_explicit_opening_keeps_an_idle_session_for_its_ttl() {
     let server = FakeServer::legacy();
     let sessions = Sessions::new(SessionLimits {
@@ -172,8 +216,7 @@ async fn an_explicit_opening_keeps_an_idle_session_for_its_ttl() {
         .open(
             &caller("ann"),
             &target,
-            Some(10 * MINUTE),
-            Instant::now() + MINUTE,
+            (Some(10 * MINUTE), Instant::now() + MINUTE),
         )
         .await
         .unwrap();

@@ -131,20 +131,20 @@ mod tests {
     use super::*;
 
     fn all(framer: &mut Framer, chunks: &[&[u8]]) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        let mut found = Vec::new();
         for chunk in chunks {
             framer.buffer().extend_from_slice(chunk);
             while let Some(frame) = framer.next_frame() {
-                frames.push(frame);
+                found.push(frame);
             }
         }
-        frames
+        found
     }
 
     #[test]
     fn an_endless_line_is_told_once_and_forgotten() {
         let mut framer = Framer::new(8);
-        let frames = all(
+        let found = all(
             &mut framer,
             &[
                 b"{\"id\":7,",
@@ -157,9 +157,9 @@ mod tests {
             Frame::TooLong { head },
             Frame::TooLongEnded { tail },
             Frame::Line(line),
-        ] = &frames[..]
+        ] = &found[..]
         else {
-            panic!("{frames:?}")
+            panic!("{found:?}")
         };
         assert_eq!(
             (find_id(head, false), find_id(tail, true)),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::connection::{Carrier, PeerInfo};
 use crate::error::{ConnectError, RequestError};
-use crate::spec::{Era, EraChoice, ServerSpec};
+use crate::spec::{Endpoint, Era, EraChoice, ServerSpec};
 use crate::wire::{self, Params, Request};
 
 /// The modern revision we speak.
@@ -80,7 +80,10 @@ pub(crate) async fn greet(
     spec: &ServerSpec,
     known: Option<Era>,
 ) -> Result<PeerInfo, ConnectError> {
+    // HTTP+SSE belongs to the first revision; such a server may meet the probe with silence.
+    let oldest = matches!(spec.endpoint, Endpoint::LegacySse(_));
     match (spec.era, known) {
+        _ if oldest => initialize(carrier, spec.timeouts.initialize).await,
         (EraChoice::Legacy, _) => initialize(carrier, spec.timeouts.initialize).await,
         (EraChoice::Modern, _) => match discover(carrier, spec.timeouts.probe).await? {
             Probe::Modern(info) => Ok(info),

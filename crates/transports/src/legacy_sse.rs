@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request as HttpRequest, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -41,6 +41,9 @@ pub(crate) struct SseCarrier {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
+
+type Outcome = Result<Box<RawValue>, RequestError>;
+type Answer = oneshot::Receiver<Outcome>;
 
 /// What calls and the reader share.
 #[derive(Debug)]
@@ -146,12 +149,7 @@ impl SseCarrier {
     }
 
     /// Sends one request and waits for its result. Dropping the future cancels it upstream.
-    pub(crate) async fn exchange(
-        &self,
-        id: u64,
-        line: String,
-        request: &Request,
-    ) -> Result<Box<RawValue>, RequestError> {
+    pub(crate) async fn exchange(&self, id: u64, line: String, request: &Request) -> Outcome {
         let Some(answer) = self.pending.enter(id, request.progress.clone())? else {
             return Err(RequestError::Closed {
                 executed: Executed::No,
@@ -162,18 +160,44 @@ impl SseCarrier {
             id,
             reason: "the caller gave up",
         };
-        let exchanged = tokio::time::timeout(request.timeout, async {
-            self.shared.post(line).await?;
-            answer.await.unwrap_or(Err(RequestError::Closed {
-                executed: Executed::Unknown,
-            }))
-        });
+        let exchanged = tokio::time::timeout(request.timeout, self.until_answered(line, answer));
         exchanged.await.unwrap_or_else(|_elapsed| {
             leaver.reason = "the deadline passed";
             Err(RequestError::Timeout {
                 after: request.timeout,
             })
         })
+    }
+
+    /// POSTs a request and waits for its answer on the stream, which may come before the POST is answered.
+    async fn until_answered(&self, line: String, mut answer: Answer) -> Outcome {
+        let lost = || {
+            Err(RequestError::Closed {
+                executed: Executed::Unknown,
+            })
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut posting = Box::pin(async move { shared.post(line).await });
+        tokio::select! {
+            biased;
+            outcome = &mut answer => {
+                if self.tasks.len() < MAX_BACKGROUND {
+                    let stop = self.stop.clone();
+                    // Read to its end, so that its connection can be used again.
+                    self.tasks.spawn(async move {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            _ = tokio::time::timeout(NOTIFY_TIMEOUT, posting) => {}
+                        }
+                    });
+                }
+                outcome.unwrap_or_else(|_| lost())
+            }
+            posted = &mut posting => {
+                posted?;
+                answer.await.unwrap_or_else(|_| lost())
+            }
+        }
     }
 
     /// Sends a message nobody answers.
@@ -254,7 +278,8 @@ async fn find_endpoint(
         let endpoint = stream
             .join(text.trim())
             .map_err(|_| protocol("the endpoint is no URL"))?;
-        if endpoint.origin() != stream.origin() {
+        let names_user = !endpoint.username().is_empty() || endpoint.password().is_some();
+        if names_user || endpoint.origin() != stream.origin() {
             return Err(protocol("the endpoint has another origin than the stream"));
         }
         return endpoint

@@ -18,7 +18,7 @@ use broker::{Asker, ErrorCode, Principal, Role, Trace};
 use futures_util::FutureExt as _;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderName, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderName, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -133,7 +133,7 @@ impl Front {
         // The router never fails: its error type is `Infallible`.
         let Ok(response) = self.router.clone().call(request).await;
         match response.extensions().get::<Refused>() {
-            Some(refused) => Err(refused.clone()),
+            Some(refused) => Err(refused.clone().allowing(response.headers().get(ALLOW))),
             None => Ok(response),
         }
     }

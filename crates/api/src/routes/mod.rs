@@ -60,7 +60,7 @@ pub fn router(app: Shared) -> Router {
     let (router, _) = all();
     Router::from(router)
         .fallback(async || Refused::new(broker::ErrorCode::ResourceNotFound, "no such path"))
-        .method_not_allowed_fallback(async || Refused::verb(None))
+        .method_not_allowed_fallback(async || Refused::verb())
         .with_state(app)
 }
 

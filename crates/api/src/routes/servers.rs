@@ -2,8 +2,8 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use broker::Definition;
 use broker::operations::servers::{Change, IfMatch, ServerView};
+use broker::{Definition, ErrorCode, Fault};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
@@ -122,6 +122,11 @@ async fn put_server(
 ) -> Answer {
     let based_on = headers::if_match(&headers)?;
     let definition = definition(&body.definition)?;
+    if based_on == IfMatch::Absent && app.broker.get_server(&asker, &name).await.is_ok() {
+        let mut fault = Fault::new(ErrorCode::VersionConflict, "a change needs If-Match");
+        fault.hint = Some("send the ETag of GET as If-Match, or If-Match: *".to_owned());
+        return Err(fault.into());
+    }
     shown(
         app.broker
             .put_server(&asker, &name, definition, based_on)

@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 const FIRST_PROBE: Duration = Duration::from_millis(400);
 /// How long a reset may take to come back.
 const RESET_WAIT: Duration = Duration::from_millis(100);
+/// Pause after bytes were seen, so that a busy connection is looked at twice a second.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between probes.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Probes before a half-closed client is believed for good: an hour of calls.
@@ -75,10 +77,24 @@ impl Peer {
         self.0.closes_half.notify_one();
     }
 
+    /// Looks for the FIN by itself: hyper does not read while a handler works. False when the connection broke.
+    async fn until_half_closed(&self, stream: &TcpStream) -> bool {
+        let mut byte = [0_u8; 1];
+        while !self.half_closed() {
+            match stream.peek(&mut byte).await {
+                Ok(0) => self.read_end(),
+                // Bytes hyper has still to read: nothing to learn before it has.
+                Ok(_) => tokio::time::sleep(LOOK_PAUSE).await,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     /// Returns when the client is surely gone.
     pub(super) async fn gone(&self, stream: &TcpStream) {
-        if !self.half_closed() {
-            self.0.closes_half.notified().await;
+        if !self.until_half_closed(stream).await {
+            return;
         }
         tokio::time::sleep(FIRST_PROBE).await;
         for _ in 0..MAX_PROBES {

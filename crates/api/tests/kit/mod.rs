@@ -1,5 +1,9 @@
 //! One real daemon in this process, and bytes over a real socket.
 #![expect(dead_code, reason = "each test file uses its own part of the kit")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by panicking"
+)]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,33 +18,33 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Longer than anything here takes; only a hang reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Bridge {
-    pub home: TempDir,
-    pub daemon: Daemon,
-    pub address: SocketAddr,
-    pub key: String,
+pub(crate) struct Bridge {
+    pub(crate) home: TempDir,
+    pub(crate) daemon: Daemon,
+    pub(crate) address: SocketAddr,
+    pub(crate) key: String,
 }
 
 #[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name)
@@ -48,23 +52,23 @@ impl Reply {
         })
     }
 
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_paperbot-mcpd"))
 }
 
-pub fn demo() -> String {
+pub(crate) fn demo() -> String {
     format!(
         "servers:\n  demo: {{transport: stdio, isolation: shared, command: [{}, demo-server]}}\n",
         program().display()
     )
 }
 
-pub async fn start(home: &Path, yaml: &str) -> Result<Daemon, StartError> {
+pub(crate) async fn start(home: &Path, yaml: &str) -> Result<Daemon, StartError> {
     transports::supervise::set_supervisor_program(program());
     let file = home.join("bridge.yaml");
     let listen = if yaml.contains("listen:") {
@@ -85,7 +89,7 @@ pub async fn start(home: &Path, yaml: &str) -> Result<Daemon, StartError> {
 }
 
 impl Bridge {
-    pub async fn start(yaml: &str) -> Self {
+    pub(crate) async fn start(yaml: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let daemon = start(home.path(), yaml).await.unwrap();
         let address = daemon.address();
@@ -98,7 +102,7 @@ impl Bridge {
         }
     }
 
-    pub fn rewrite(&self, yaml: &str) {
+    pub(crate) fn rewrite(&self, yaml: &str) {
         std::fs::write(
             self.home.path().join("bridge.yaml"),
             format!("listen: 127.0.0.1:0\n{yaml}"),
@@ -106,12 +110,12 @@ impl Bridge {
         .unwrap();
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// `line` such as `GET /v1/me`; headers as `name: value` lines.
-    pub fn request(&self, line: &str, headers: &[&str], body: &str) -> String {
+    pub(crate) fn request(&self, line: &str, headers: &[&str], body: &str) -> String {
         let mut text = format!("{line} HTTP/1.1\r\n");
         let has = |name: &str| {
             headers
@@ -136,28 +140,28 @@ impl Bridge {
         format!("{text}connection: close\r\n\r\n{body}")
     }
 
-    pub async fn raw(&self, bytes: &[u8]) -> Reply {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Reply {
         let mut stream = self.connect().await;
         // A server that refuses early may close before all is written.
         let _ = stream.write_all(bytes).await;
         read_reply(&mut stream).await
     }
 
-    pub async fn send(&self, line: &str, headers: &[&str], body: &str) -> Reply {
+    pub(crate) async fn send(&self, line: &str, headers: &[&str], body: &str) -> Reply {
         self.raw(self.request(line, headers, body).as_bytes()).await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(&format!("GET {path}"), &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send(&format!("POST {path}"), &[], &body.to_string())
             .await
     }
 
     /// A key of another user with these roles in `default`.
-    pub async fn key_of(&self, user: &str, role: &str) -> String {
+    pub(crate) async fn key_of(&self, user: &str, role: &str) -> String {
         let workspaces = serde_json::json!([{"workspace": "default", "roles": [role]}]);
         let made = self
             .post(
@@ -173,7 +177,7 @@ impl Bridge {
         made.json()["key"].as_str().unwrap().to_owned()
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         tokio::time::timeout(PATIENCE, self.daemon.shutdown())
             .await
             .expect("the daemon ends");
@@ -181,7 +185,7 @@ impl Bridge {
 }
 
 /// Reads to the end of the connection (every request here asks for `connection: close`).
-pub async fn read_reply(stream: &mut TcpStream) -> Reply {
+pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
         .await
@@ -231,7 +235,7 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 }
 
 /// The `data:` of each frame of an event stream.
-pub fn events(text: &str) -> Vec<Value> {
+pub(crate) fn events(text: &str) -> Vec<Value> {
     text.lines()
         .filter_map(|line| line.strip_prefix("data: "))
         .map(|data| serde_json::from_str(data).unwrap())
@@ -239,7 +243,7 @@ pub fn events(text: &str) -> Vec<Value> {
 }
 
 /// Asks again until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut ask: impl FnMut() -> F,
 ) -> T {

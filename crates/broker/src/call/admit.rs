@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::CallId;
-use super::live::Live;
-use super::run::Job;
+use super::run::{Job, Unsettled};
 use crate::arguments::Arguments;
 use crate::asker::Asker;
 use crate::catalogue::Wanted;
@@ -93,17 +92,55 @@ async fn check(
         check_same(&intent, &row)?;
         return inner.repeat(row, &request, due).await;
     }
+    let wish = Wish {
+        request,
+        found,
+        arguments,
+        due,
+    };
+    accept(inner, asker, intent, wish).await
+}
+
+/// A wish that passed every check but the limits.
+struct Wish {
+    request: CallTool,
+    found: Found,
+    arguments: Arguments,
+    due: Due,
+}
+
+/// Takes a place in flight, commits the intent, and gets everything ready to be sent.
+async fn accept(
+    inner: &Arc<Inner>,
+    asker: &Asker,
+    intent: Intent,
+    wish: Wish,
+) -> Result<Admitted, BrokerError> {
+    let Wish {
+        request,
+        found,
+        arguments,
+        due,
+    } = wish;
     let permit = inner.gate.enter(&asker.principal.user)?;
     inner.check_backlog()?;
-    if intent.is_durable()
-        && let Begun::Held(row) = inner.ledger.begin(&intent).await?
-    {
-        drop(permit);
-        check_same(&intent, &row)?;
-        return inner.repeat(*row, &request, due).await;
+    // From here on somebody must settle it, also when the caller goes away while the intent is committed.
+    let (unsettled, live) = Unsettled::begin(inner, intent);
+    if live.intent.is_durable() {
+        match inner.ledger.begin(&live.intent).await {
+            Ok(Begun::Fresh) => {}
+            Ok(Begun::Held(row)) => {
+                unsettled.release();
+                drop(permit);
+                check_same(&live.intent, &row)?;
+                return inner.repeat(*row, &request, due).await;
+            }
+            Err(fault) => {
+                unsettled.release();
+                return Err(fault);
+            }
+        }
     }
-    let live = Live::new(intent);
-    inner.live.insert(&live);
     let job = Job {
         live,
         permit,
@@ -119,7 +156,7 @@ async fn check(
         deadline: due.at,
         timeout: due.after,
     };
-    let pending = PendingCall::new(Arc::clone(inner), job, request.idempotency_key.is_some());
+    let pending = PendingCall::new(unsettled, job);
     if request.respond_async {
         let call_id = pending.start();
         return Ok(Admitted::Answer(CallAnswer::Accepted { call_id }));
@@ -209,12 +246,6 @@ fn checked(found: &Found, arguments: &Arguments) -> DryRun {
 }
 
 fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Arguments) -> Intent {
-    let mut digest = Sha256::new();
-    digest.update(request.reference.as_bytes());
-    digest.update([0]);
-    digest.update(request.lane.as_str().as_bytes());
-    digest.update([0]);
-    digest.update(arguments.digest);
     Intent {
         id: CallId::mint(),
         workspace: asker.principal.workspace.clone(),
@@ -228,11 +259,25 @@ fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Argument
         preview: arguments.preview(),
         schema_hash: Some(found.tool.hash),
         idempotency_key: request.idempotency_key.clone(),
-        request_digest: digest.finalize().into(),
+        request_digest: request_digest(request, arguments),
         read_only: found.hints.read_only,
         detached: request.respond_async,
         created_at: Utc::now(),
     }
+}
+
+/// What a repeat with the same key must equal; nobody asks without a key.
+fn request_digest(request: &CallTool, arguments: &Arguments) -> [u8; 32] {
+    if request.idempotency_key.is_none() {
+        return [0; 32];
+    }
+    let mut digest = Sha256::new();
+    digest.update(request.reference.as_bytes());
+    digest.update([0]);
+    digest.update(request.lane.as_str().as_bytes());
+    digest.update([0]);
+    digest.update(arguments.digest);
+    digest.finalize().into()
 }
 
 /// The same key must mean the same request.

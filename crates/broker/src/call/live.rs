@@ -26,6 +26,8 @@ pub(crate) enum Stop {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub id: CallId,
+    /// `call_…`, written once: every event of the call holds it.
+    pub name: String,
     pub intent: Intent,
     pub since: Instant,
     cancel: CancellationToken,
@@ -39,6 +41,7 @@ impl Live {
     pub(crate) fn new(intent: Intent) -> Arc<Self> {
         Arc::new(Self {
             id: intent.id,
+            name: intent.id.to_string(),
             intent,
             since: Instant::now(),
             cancel: CancellationToken::new(),

@@ -14,6 +14,7 @@ use super::outcome::Ended;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
 use crate::gate::Permit;
+use crate::ledger::Intent;
 use crate::operations::Inner;
 use crate::operations::calls::{CallDone, PendingCall, ToolResult};
 use crate::registry::Server;
@@ -40,17 +41,11 @@ pub(crate) struct Job {
 }
 
 impl PendingCall {
-    pub(crate) fn new(inner: Arc<Inner>, job: Job, keyed: bool) -> Self {
+    pub(crate) fn new(guard: Unsettled, job: Job) -> Self {
         Self {
-            call_id: job.live.id.to_string(),
-            keyed,
-            running: Some(Running {
-                guard: Unsettled {
-                    inner,
-                    live: Some(Arc::clone(&job.live)),
-                },
-                job,
-            }),
+            call_id: job.live.name.clone(),
+            keyed: job.live.intent.idempotency_key.is_some(),
+            running: Some(Running { job, guard }),
         }
     }
 
@@ -213,12 +208,30 @@ fn stopped(live: &Live, why: Stop) -> BrokerError {
 
 /// The promise that a call ends in exactly one terminal state: kept by [`Unsettled::settle`], or when dropped.
 #[derive(Debug)]
-struct Unsettled {
+pub(crate) struct Unsettled {
     inner: Arc<Inner>,
     live: Option<Arc<Live>>,
 }
 
 impl Unsettled {
+    /// A call that lives from now on, and will be settled.
+    pub(crate) fn begin(inner: &Arc<Inner>, intent: Intent) -> (Self, Arc<Live>) {
+        let live = Live::new(intent);
+        inner.live.insert(&live);
+        let promise = Self {
+            inner: Arc::clone(inner),
+            live: Some(Arc::clone(&live)),
+        };
+        (promise, live)
+    }
+
+    /// It was not accepted after all: there is nothing to settle.
+    pub(crate) fn release(mut self) {
+        if let Some(live) = self.live.take() {
+            self.inner.live.remove(live.id);
+        }
+    }
+
     async fn settle(mut self, outcome: Result<ToolResult, BrokerError>) -> Arc<Ended> {
         let Some(live) = self.live.take() else {
             let fault = Fault::new(ErrorCode::Internal, "the call was settled before");

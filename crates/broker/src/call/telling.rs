@@ -74,9 +74,8 @@ impl Inner {
         while !clean.is_char_boundary(end) {
             end -= 1;
         }
-        let id = live.id.to_string();
         let log = Log {
-            req_id: &id,
+            req_id: &live.name,
             channel,
             data: &clean[..end],
             dropped_bytes: clean.len() - end,
@@ -92,9 +91,8 @@ impl Inner {
             (Err(_), _) => "error",
         };
         self.tell_status(live, state);
-        let id = live.id.to_string();
         let mut outcome = Outcome {
-            req_id: &id,
+            req_id: &live.name,
             ok: false,
             exit_code: 0,
             result_json: None,
@@ -123,8 +121,10 @@ impl Inner {
     }
 
     fn tell_status(&self, live: &Live, state: &'static str) {
-        let id = live.id.to_string();
-        let status = Status { req_id: &id, state };
+        let status = Status {
+            req_id: &live.name,
+            state,
+        };
         self.tell(EventKind::ToolStatus, live, to_raw_value(&status));
     }
 
@@ -136,7 +136,7 @@ impl Inner {
             user: Some(live.intent.user.clone()),
             trace_id: Some(live.intent.trace_id.clone()),
             session_id: live.session().map(|id| id.to_string()),
-            call_id: Some(live.id.to_string()),
+            call_id: Some(live.name.clone()),
             data,
         };
         // What tells of a call that changed nothing need not all go to disk when there is very much of it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use sessions::{Isolation, Target};
+use transports::outbound::check_url;
 use transports::{
     Endpoint, HttpSpec, OutboundPolicy, ServerName, ServerSpec, StdioSpec, Timeouts, WireLimits,
 };
@@ -190,11 +191,11 @@ impl Complaints<'_> {
                 headers.push(header);
             }
         }
-        let url = self.url(definition.url.as_deref())?;
         let outbound = OutboundPolicy {
             allow_private: definition.allow_private || self.gate.outbound.allow_private,
             ..self.gate.outbound.clone()
         };
+        let url = self.url(definition.url.as_deref(), &outbound)?;
         Some(HttpSpec {
             url,
             headers,
@@ -202,7 +203,7 @@ impl Complaints<'_> {
         })
     }
 
-    fn url(&mut self, text: Option<&str>) -> Option<Url> {
+    fn url(&mut self, text: Option<&str>, outbound: &OutboundPolicy) -> Option<Url> {
         let Some(text) = text else {
             self.add("/url", "is needed for an HTTP transport");
             return None;
@@ -213,12 +214,13 @@ impl Complaints<'_> {
         };
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             self.add("/url", "must be http:// or https:// with a host");
-        }
-        if !url.username().is_empty() || url.password().is_some() {
+        } else if !url.username().is_empty() || url.password().is_some() {
             self.add(
                 "/url",
                 "must hold no user or password; use headers with a secret",
             );
+        } else if let Err(error) = check_url(&url, outbound) {
+            self.add("/url", error.to_string());
         }
         if url.query_pairs().any(|(key, _)| looks_secret(&key)) {
             self.add(

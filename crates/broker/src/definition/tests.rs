@@ -176,3 +176,18 @@ fn the_owner_corrects_hints_by_name_and_by_star() {
     assert!(!definition.corrected("rm", Hints::default()).read_only);
     assert!(definition.corrected("ls", Hints::default()).destructive);
 }
+
+#[test]
+fn a_private_address_is_for_the_file_that_allows_it() {
+    let local = r#"{"transport":"streamable_http","url":"http://127.0.0.1:1/mcp"}"#;
+    for author in [Author::Operator, Author::Admin, Author::File] {
+        assert_eq!(check(local, author).unwrap_err(), ["/url"], "{author:?}");
+    }
+    let allowed =
+        r#"{"transport":"streamable_http","url":"http://127.0.0.1:1/mcp","allow_private":true}"#;
+    assert!(check(allowed, Author::File).is_ok());
+    assert_eq!(
+        check(allowed, Author::Admin).unwrap_err(),
+        ["/allow_private"]
+    );
+}

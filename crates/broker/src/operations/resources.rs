@@ -17,8 +17,7 @@ use super::calls::{PendingCall, ToolResult};
 use super::{Broker, Inner};
 use crate::asker::Asker;
 use crate::call::CallId;
-use crate::call::live::Live;
-use crate::call::run::Job;
+use crate::call::run::{Job, Unsettled};
 use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::ledger::{CallKind, Intent};
@@ -299,25 +298,27 @@ impl Inner {
         let who = &asker.principal;
         let permit = self.gate.enter(&who.user)?;
         self.check_backlog()?;
-        let live = Live::new(Intent {
-            id: CallId::mint(),
-            workspace: who.workspace.clone(),
-            user: who.user.clone(),
-            key_id: who.key_id.clone(),
-            kind: read.kind,
-            reference: read.reference,
-            lane: read.lane.clone(),
-            trace_id: asker.trace.id(),
-            arguments_digest: [0; 32],
-            preview: String::new(),
-            schema_hash: None,
-            idempotency_key: None,
-            request_digest: [0; 32],
-            read_only: true,
-            detached: false,
-            created_at: Utc::now(),
-        });
-        self.live.insert(&live);
+        let (unsettled, live) = Unsettled::begin(
+            self,
+            Intent {
+                id: CallId::mint(),
+                workspace: who.workspace.clone(),
+                user: who.user.clone(),
+                key_id: who.key_id.clone(),
+                kind: read.kind,
+                reference: read.reference,
+                lane: read.lane.clone(),
+                trace_id: asker.trace.id(),
+                arguments_digest: [0; 32],
+                preview: String::new(),
+                schema_hash: None,
+                idempotency_key: None,
+                request_digest: [0; 32],
+                read_only: true,
+                detached: false,
+                created_at: Utc::now(),
+            },
+        );
         let job = Job {
             live,
             permit,
@@ -335,7 +336,7 @@ impl Inner {
             deadline: Instant::now() + timeout,
             timeout,
         };
-        let done = PendingCall::new(Arc::clone(self), job, false).run().await?;
+        let done = PendingCall::new(unsettled, job).run().await?;
         Ok(UpstreamAnswer {
             call_id: done.call_id,
             result: done.result,

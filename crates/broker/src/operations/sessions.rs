@@ -79,7 +79,7 @@ impl Broker {
         let deadline = Instant::now() + OPEN_WAIT;
         let opened = inner
             .sessions
-            .open(&caller, server.target()?, request.ttl, deadline)
+            .open(&caller, server.target()?, (request.ttl, deadline))
             .await;
         let inspection = opened.map_err(|error| upstream(&server).not_opened(&error))?;
         Ok(inner.session_view(inspection))

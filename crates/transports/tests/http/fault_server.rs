@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 
 /// What `tools/call` is answered with.
 #[derive(Debug, Clone, Default)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing is wrong: echoes `arguments.message` as JSON.
     #[default]
     None,
@@ -55,8 +55,8 @@ const BEFORE_A_CUT: Duration = Duration::from_millis(20);
 
 /// The server; stops with the runtime of its test.
 #[derive(Debug)]
-pub struct FaultServer {
-    pub address: SocketAddr,
+pub(crate) struct FaultServer {
+    pub(crate) address: SocketAddr,
     state: Arc<State>,
 }
 
@@ -74,12 +74,12 @@ struct State {
 }
 
 impl FaultServer {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(false).await
     }
 
     /// A server with a GET stream.
-    pub async fn listening() -> Self {
+    pub(crate) async fn listening() -> Self {
         Self::with(true).await
     }
 
@@ -116,16 +116,16 @@ impl FaultServer {
         Self { address, state }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
-    pub fn fault(&self, fault: Fault) {
+    pub(crate) fn fault(&self, fault: Fault) {
         *self.state.fault.lock().unwrap() = fault;
     }
 
     /// How often a method (JSON-RPC, or `GET`, `DELETE`, `connections`) was seen.
-    pub fn seen(&self, what: &str) -> usize {
+    pub(crate) fn seen(&self, what: &str) -> usize {
         self.state
             .counts
             .lock()
@@ -136,19 +136,19 @@ impl FaultServer {
     }
 
     /// Waits until a method was seen that often.
-    pub async fn wait_seen(&self, what: &str, times: usize) {
+    pub(crate) async fn wait_seen(&self, what: &str, times: usize) {
         while self.seen(what) < times {
             self.state.changed.notified().await;
         }
     }
 
     /// Every answer the client gave to a question, in order.
-    pub fn answers(&self) -> Vec<Value> {
+    pub(crate) fn answers(&self) -> Vec<Value> {
         self.state.answers.lock().unwrap().clone()
     }
 
     /// Says something on every open GET stream.
-    pub async fn push(&self, message: &Value) {
+    pub(crate) async fn push(&self, message: &Value) {
         let listeners = self.state.listeners.lock().unwrap().clone();
         for listener in listeners {
             let _ = listener.send(event(message, None)).await;
@@ -156,7 +156,7 @@ impl FaultServer {
     }
 
     /// Forgets every session.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.state.sessions.lock().unwrap().clear();
     }
 }
@@ -194,12 +194,12 @@ impl State {
         match &*method {
             "server/discover" => reply(
                 &message,
-                json!({"code": -32601, "message": "unknown"}),
+                &json!({"code": -32601, "message": "unknown"}),
                 "error",
             ),
             "initialize" => self.initialize(&message),
             "tools/call" | "tools/list" if !self.knows(&head.headers) => self.forgotten(),
-            "tools/list" => reply(&message, json!({"tools": []}), "result"),
+            "tools/list" => reply(&message, &json!({"tools": []}), "result"),
             "tools/call" => self.call(&message).await,
             "answer" => self.answered(message).await,
             _ => plain(202, "text/plain", String::new()),
@@ -210,7 +210,7 @@ impl State {
         let session = format!("s-{}", self.seen_initialize());
         self.sessions.lock().unwrap().insert(session.clone());
         let result = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "faults", "version": "1"}});
-        let mut response = reply(message, result, "result");
+        let mut response = reply(message, &result, "result");
         response
             .headers_mut()
             .insert("mcp-session-id", session.parse().unwrap());
@@ -269,30 +269,8 @@ impl State {
                 )
             }
             Fault::Silent => std::future::pending().await,
-            Fault::Drip => self.drip(),
-            Fault::Stream(steps) => {
-                let token = &message["params"]["_meta"]["progressToken"];
-                let note = |method: &str, params: Value| {
-                    Ok(event(
-                        &json!({"jsonrpc": "2.0", "method": method, "params": params}),
-                        None,
-                    ))
-                };
-                let mut events: Vec<_> = (1..=steps)
-                    .map(|step| {
-                        note(
-                            "notifications/progress",
-                            json!({"progressToken": token, "progress": step}),
-                        )
-                    })
-                    .collect();
-                events.push(note(
-                    "notifications/message",
-                    json!({"level": "info", "data": "nearly"}),
-                ));
-                events.push(Ok(event(&done, None)));
-                streaming("text/event-stream", events)
-            }
+            Fault::Drip => Self::drip(),
+            Fault::Stream(steps) => steps_then(steps, message, &done),
             Fault::Dropped { resumable } => {
                 let first = if resumable {
                     "id: e-1\nretry: 50\ndata:\n\n"
@@ -327,7 +305,7 @@ impl State {
         plain(202, "text/plain", String::new())
     }
 
-    fn drip(&self) -> Response<Body> {
+    fn drip() -> Response<Body> {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             while sender.send(Bytes::from_static(b" ")).await.is_ok() {
@@ -375,12 +353,29 @@ impl State {
     }
 }
 
+/// A stream of progress, a log line and the result.
+fn steps_then(steps: u64, asked: &Value, done: &Value) -> Response<Body> {
+    let token = &asked["params"]["_meta"]["progressToken"];
+    let note = |method: &str, params: &Value| {
+        let note = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        Ok(event(&note, None))
+    };
+    let progress = |step| json!({"progressToken": token, "progress": step});
+    let mut events: Vec<_> = (1..=steps)
+        .map(|step| note("notifications/progress", &progress(step)))
+        .collect();
+    let log = json!({"level": "info", "data": "nearly"});
+    events.push(note("notifications/message", &log));
+    events.push(Ok(event(done, None)));
+    streaming("text/event-stream", events)
+}
+
 fn event(message: &Value, id: Option<&str>) -> Bytes {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     Bytes::from(format!("{id}event: message\ndata: {message}\n\n"))
 }
 
-fn reply(message: &Value, payload: Value, member: &str) -> Response<Body> {
+fn reply(message: &Value, payload: &Value, member: &str) -> Response<Body> {
     plain(
         200,
         "application/json",

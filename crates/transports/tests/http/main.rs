@@ -1,5 +1,7 @@
 //! Streamable HTTP against a server that misbehaves on demand.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+
 mod fault_server;
 
 use std::sync::Arc;

@@ -303,3 +303,55 @@ async fn a_shutdown_settles_what_is_left_and_refuses_what_comes() {
     assert_eq!(only_state(&bench).await, CallState::OutcomeUnknown);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn with_the_store_away_reads_go_on_and_writes_are_refused_before_they_are_sent() {
+    let bench = Bench::new().await;
+    bench.call(echo("warm")).await.unwrap();
+    bench.broker.inner.store.shutdown().await;
+    let fault = bench.call(write("x")).await.unwrap_err();
+    assert_eq!(
+        ends(&fault),
+        (ErrorCode::StoreUnavailable, ExecutedWire::No)
+    );
+    assert!(fault.retry_after.is_some());
+    bench.call(echo("y")).await.unwrap();
+    assert_eq!(bench.fake.calls(), 2);
+    assert!(bench.broker.inner.live.all().is_empty());
+    let ready = bench.broker.ready().await.unwrap_err();
+    assert_eq!(ready.code, ErrorCode::StoreUnavailable);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_end_of_a_call_stands_also_when_another_start_swept_it() {
+    let bench = Bench::new().await;
+    bench
+        .fake
+        .behave(Behaviour::Slow(Duration::from_millis(500)));
+    let request = CallTool {
+        respond_async: true,
+        ..write("x")
+    };
+    let CallAnswer::Accepted { call_id } = bench.broker.call_tool(&admin(), request).await.unwrap()
+    else {
+        panic!("an async call is accepted");
+    };
+    until("the call is sent", || async { bench.fake.calls() == 1 }).await;
+    let second = start(&bench.dir, |_| {}).await;
+    until("the first one ended", || async {
+        bench.broker.inner.live.all().is_empty()
+    })
+    .await;
+    let swept = second
+        .get_call(&admin(), &call_id, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(swept.state, CallState::OutcomeUnknown);
+    assert_eq!(
+        swept.fault.map(|fault| fault.executed),
+        Some(ExecutedWire::Unknown)
+    );
+    second.shutdown(Duration::ZERO).await;
+    bench.stop().await;
+}

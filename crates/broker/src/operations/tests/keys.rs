@@ -4,7 +4,7 @@ use transports::testing::Behaviour;
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_equal_calls_at_once_are_one_call_upstream() {
     let bench = Bench::with(r#"{"transport":"stdio","command":["fake"]}"#, |options| {
         options.calls.in_flight_per_user = 1000;
