@@ -16,8 +16,9 @@ pub const MAX_QUERIES: usize = 16;
 pub const MAX_QUERY_CHARS: usize = 1_000;
 
 /// How well the best hit must fit for its query to count as answered: its share of the best possible score, times
-/// the square root of how much the query says (a long query is never matched in most of its words). Set with the
-/// `discovery` benchmark, which prints how often it refuses queries that could and could not be answered.
+/// the square root of how much the query says (a long query is never matched in most of its words). Set low with
+/// the `discovery` benchmark, for a wrong refusal costs more than five poor hits: of queries written for a catalogue it
+/// refuses none to 3.4 %, of those written for others 18 to 32 %, of nonsense all.
 const FITS: f32 = 0.14;
 
 /// Keeps every share below that of an entry named whole.
