@@ -9,4 +9,4 @@ if ! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -q " $version\$"; then
   CARGO_TARGET_DIR="$tools/build" cargo install --quiet --locked --root "$tools" --version "$version" cargo-deny
   rm -rf "$tools/build"
 fi
-"$tools/bin/cargo-deny" --log-level warn check bans licenses sources
+"$tools/bin/cargo-deny" --log-level error check bans licenses sources

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -277,12 +277,17 @@ pub(crate) fn live(file: &File, address: SocketAddr) -> Live {
     }
 }
 
-/// The process's recorder, installed once; a second daemon in one process (tests) has its own handle.
+/// The process's recorder, installed once and shared by every daemon in the process.
 fn recorder() -> PrometheusHandle {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    let _ = metrics::set_global_recorder(recorder);
-    handle
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Refused only when something else in this process has installed one; then `/metrics` is empty.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
 }
 
 async fn upkeep(metrics: PrometheusHandle, closing: CancellationToken) {

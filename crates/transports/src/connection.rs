@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{CloseReason, ConnectError, Executed, RequestError};
 use crate::handshake;
@@ -280,8 +280,9 @@ async fn attempt(
     };
     let carrier = Arc::new(opened.map_err(|_| late())?.map_err(plain)?);
     // From here on a child that leaves fails whatever waits for it, the handshake included.
+    // It holds the carrier, so it ends with whoever gives this attempt up.
     let watcher = matches!(carrier.kind, Kind::Stdio(_) | Kind::Pipe(_))
-        .then(|| tokio::spawn(watch(Arc::clone(&carrier))));
+        .then(|| AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&carrier)))));
     match handshake::greet(&carrier, spec, known).await {
         Ok(info) => {
             if let Kind::Http(http) = &carrier.kind {
@@ -293,7 +294,7 @@ async fn attempt(
                 info,
                 meta,
                 close_grace: spec.timeouts.close_grace,
-                watcher,
+                _watcher: watcher,
             }))
         }
         Err(error) => {
@@ -302,9 +303,7 @@ async fn attempt(
             let left = matches!(&carrier.kind, Kind::Stdio(stdio) if stdio.has_exited());
             // A failed handshake gets no time to leave politely.
             carrier.close(Duration::ZERO).await;
-            if let Some(watcher) = watcher {
-                watcher.abort();
-            }
+            drop(watcher);
             Err(Refusal {
                 left_at_probe: probed && left && matches!(error, ConnectError::Spawn { .. }),
                 maybe_sse,
@@ -340,7 +339,8 @@ pub struct Connection {
     info: PeerInfo,
     meta: String,
     close_grace: Duration,
-    watcher: Option<JoinHandle<()>>,
+    /// It holds the carrier; the process ends with the last handle.
+    _watcher: Option<AbortOnDropHandle<()>>,
 }
 
 impl Connection {
@@ -430,14 +430,5 @@ impl Connection {
     #[must_use]
     pub fn garbage_frames(&self) -> u64 {
         self.carrier.counters().1
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(watcher) = &self.watcher {
-            // It holds the carrier; the process ends with the last handle.
-            watcher.abort();
-        }
     }
 }

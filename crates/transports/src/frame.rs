@@ -107,21 +107,71 @@ impl Framer {
     }
 }
 
-/// Looks for `"id":<unsigned>` in a piece of an envelope, the last one when `from_end`.
+/// Looks for the envelope's own `"id":<unsigned>` in the first or, when `from_end`, the last bytes of a line.
+/// An `id` inside the payload is no answer, and a line with a `method` before its id is none either.
 #[must_use]
 pub fn find_id(piece: &[u8], from_end: bool) -> Option<u64> {
+    if from_end {
+        return find_last_id(piece);
+    }
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = piece.get(at) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let end = string_end(piece, at)?;
+                let after = piece[end..].trim_ascii_start();
+                if depth == 1 && after.first() == Some(&b':') {
+                    match &piece[at..end] {
+                        b"\"id\"" => return unsigned(&after[1..]).map(|(id, _)| id),
+                        b"\"method\"" => return None,
+                        _ => {}
+                    }
+                }
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Behind the envelope's own id only flat members and the one closing brace can stand.
+fn find_last_id(piece: &[u8]) -> Option<u64> {
     let key = b"\"id\"";
-    let at = if from_end {
-        memchr::memmem::rfind(piece, key)
-    } else {
-        memchr::memmem::find(piece, key)
-    }?;
-    let rest = piece[at + key.len()..]
+    let at = memchr::memmem::rfind(piece, key)?;
+    let after = piece[at + key.len()..]
         .trim_ascii_start()
-        .strip_prefix(b":")?
-        .trim_ascii_start();
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+        .strip_prefix(b":")?;
+    let (id, rest) = unsigned(after)?;
+    let inner = rest.trim_ascii_end().strip_suffix(b"}")?;
+    let flat = !inner
+        .iter()
+        .any(|byte| matches!(byte, b'{' | b'[' | b']' | b'}'));
+    flat.then_some(id)
+}
+
+/// Where the string that begins at `start` is over, if it ends in this piece.
+fn string_end(piece: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match piece.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// An unsigned number and what follows it.
+fn unsigned(text: &[u8]) -> Option<(u64, &[u8])> {
+    let text = text.trim_ascii_start();
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
+    Some((number, &text[digits..]))
 }
 
 #[cfg(test)]
@@ -175,8 +225,20 @@ mod tests {
             ("{\"id\":\"12\"", None),
             ("{\"result\":", None),
             ("\"id\":", None),
+            ("{\"result\":{\"items\":[{\"id\":7},", None),
+            ("{\"result\":{\"id\":7},\"id\":8", Some(8)),
+            ("{\"s\":\"\\\"{\",\"id\":9,", Some(9)),
+            ("{\"method\":\"ping\",\"id\":3", None),
         ] {
             assert_eq!(find_id(piece.as_bytes(), false), id, "{piece}");
+        }
+        for (piece, id) in [
+            ("xxx\"}]},\"id\":7}", Some(7)),
+            ("xxx\"}]},\"id\":7,\"jsonrpc\":\"2.0\"}", Some(7)),
+            ("[{\"id\":7}]}}", None),
+            ("xxx,\"id\":7}}", None),
+        ] {
+            assert_eq!(find_id(piece.as_bytes(), true), id, "{piece}");
         }
     }
 

@@ -27,6 +27,9 @@ const WRITE_BATCH_BYTES: usize = 64 * 1024;
 /// Bytes asked for in one read.
 const READ_CHUNK_BYTES: usize = 16 * 1024;
 
+/// How long a server that closed its input may still answer what it has read.
+const DEAF_GRACE: Duration = Duration::from_millis(500);
+
 /// One pair of streams.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -69,7 +72,8 @@ impl Pipe {
         let (end, ended) = watch::channel(None);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(write_lines(writer, queue, stop.clone()));
+        let deaf = CancellationToken::new();
+        tasks.spawn(write_lines(writer, queue, stop.clone(), deaf.clone()));
         let reading = Reading {
             pending: Arc::clone(&pending),
             inbound,
@@ -82,6 +86,8 @@ impl Pipe {
             let reason = tokio::select! {
                 reason = reading.run(reader) => reason,
                 () = stopped.cancelled() => CloseReason::Asked,
+                () = async { deaf.cancelled().await; tokio::time::sleep(DEAF_GRACE).await } =>
+                    CloseReason::Lost("the server closed its input".to_owned()),
             };
             end.send_replace(Some(reason));
         });
@@ -180,6 +186,7 @@ async fn write_lines(
     mut writer: impl AsyncWrite + Send + Unpin,
     mut queue: mpsc::Receiver<String>,
     stop: CancellationToken,
+    deaf: CancellationToken,
 ) {
     let mut batch = Vec::with_capacity(1024);
     loop {
@@ -201,6 +208,7 @@ async fn write_lines(
             () = stop.cancelled() => break,
         };
         if written.is_err() {
+            deaf.cancel();
             break;
         }
         if batch.capacity() > WRITE_BATCH_BYTES {

@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, alarm, getppid};
+use nix::unistd::{Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, getppid};
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
@@ -134,9 +134,24 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
     let Ok(pid) = i32::try_from(server.id()) else {
         return EXIT_NOT_STARTED;
     };
+    if let_go_of_pipes().is_err() {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
     let code = watch(Pid::from_raw(pid), &signals);
     kill_everything();
     code
+}
+
+/// The pipes are the server's alone: held open here too, the bridge would never see one end of them close.
+fn let_go_of_pipes() -> nix::Result<()> {
+    let nothing = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|_| nix::Error::ENOENT)?;
+    dup2_stdin(&nothing)?;
+    dup2_stdout(&nothing)?;
+    dup2_stderr(&nothing)
 }
 
 /// Waits until the server left, told to by us or by itself.

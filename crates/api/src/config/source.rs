@@ -212,6 +212,13 @@ fn place(tree: &mut Value, path: &[String], value: Value) -> Option<()> {
 
 /// What no type can say.
 fn check(file: &File) -> Result<(), ConfigError> {
+    let port = file
+        .listen
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err(ConfigError::at("/listen", "expected host:port"));
+    }
     if let Some(url) = &file.public_url {
         let parsed =
             Url::parse(url).map_err(|error| ConfigError::at("/public_url", &error.to_string()))?;

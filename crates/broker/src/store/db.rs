@@ -80,6 +80,7 @@ impl Db {
         let write = pool(1)
             .connect(&format!("sqlite://{path}?mode=rwc"))
             .await?;
+        keep_private(path);
         let mode: String = sqlx::query("PRAGMA journal_mode = WAL")
             .fetch_one(&write)
             .await?
@@ -97,5 +98,14 @@ impl Db {
     pub(crate) async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+    }
+}
+
+/// The file holds digests of keys and arguments' names: nobody else on the machine needs to read it.
+fn keep_private(path: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let private = std::fs::Permissions::from_mode(0o600);
+    if let Err(error) = std::fs::set_permissions(path, private) {
+        tracing::warn!(error = %error.kind(), "the store's file could not be made private");
     }
 }

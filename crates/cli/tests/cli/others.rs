@@ -322,7 +322,7 @@ fn completions_and_version_need_no_bridge() {
 #[test]
 fn a_configuration_is_checked_by_the_daemon_in_the_path() {
     let program = Program::alone();
-    program.file("bridge.yaml", "listen: nowhere\n");
+    program.file("bridge.yaml", "sesions: {}\n");
     let daemon = program.file(
         "bin/paperbot-mcpd",
         "#!/bin/sh\necho \"$@: line 1, column 9\"\nexit 2\n",
