@@ -1,6 +1,6 @@
 //! Wrong requests and broken servers, each answered with a code from the closed list.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
+use std::fmt::Write as _;
 
 use serde_json::json;
 use testkit::upstreams::{self, Upstream};
@@ -25,16 +25,20 @@ fn server(name: &'static str, yaml: &str) -> Upstream {
     }
 }
 
-#[tokio::test]
-async fn wrong_requests_are_told_apart() {
+async fn bridge() -> Bridge {
     let bridge = Bridge::start_with(BridgeOptions {
         upstreams: vec![upstreams::fixture("modern")],
         extra: "limits: {body_bytes: 4096}\n".to_owned(),
     })
     .await;
     bridge.wait_for_ref("modern.add").await;
-    let call = async |body: serde_json::Value| bridge.send("POST", "/v1/calls", Some(body)).await;
+    bridge
+}
 
+#[tokio::test]
+async fn wrong_calls_are_told_apart() {
+    let bridge = bridge().await;
+    let call = async |body: serde_json::Value| bridge.send("POST", "/v1/calls", Some(body)).await;
     let unknown_field = call(json!({"ref": "modern.echo", "argumnets": {}})).await;
     is(&unknown_field, 400, "invalid_request");
     assert!(
@@ -47,11 +51,8 @@ async fn wrong_requests_are_told_apart() {
         400,
         "invalid_request",
     );
-    is(
-        &call(json!({"ref": "modern.echo", "arguments": {"message": "x".repeat(5000)}})).await,
-        413,
-        "payload_too_large",
-    );
+    let large = json!({"ref": "modern.echo", "arguments": {"message": "x".repeat(5000)}});
+    is(&call(large).await, 413, "payload_too_large");
     let near = call(json!({"ref": "modern.ad", "arguments": {}})).await;
     is(&near, 404, "tool_not_found");
     assert!(near.text().contains("modern.add"), "{}", near.text());
@@ -59,56 +60,34 @@ async fn wrong_requests_are_told_apart() {
     is(&arguments, 422, "invalid_arguments");
     assert_eq!(arguments.json()["executed"], "no");
     assert_eq!(arguments.json()["errors"][0]["pointer"], "/arguments/b");
-    is(&call(json!({"ref": "modern.echo", "arguments": {"message": "x"}, "schema_hash": "0123456789ab"})).await, 409, "schema_changed");
+    let stale =
+        json!({"ref": "modern.echo", "arguments": {"message": "x"}, "schema_hash": "0123456789ab"});
+    is(&call(stale).await, 409, "schema_changed");
+}
 
+#[tokio::test]
+async fn wrong_addresses_and_credentials_are_told_apart() {
+    let bridge = bridge().await;
+    let get = async |path: &str| bridge.send("GET", path, None).await;
     is(
-        &bridge
-            .send("GET", "/v1/catalog?cursor=nonsense", None)
-            .await,
+        &get("/v1/catalog?cursor=nonsense").await,
         400,
         "invalid_request",
     );
+    let call = get("/v1/calls/call_0199aaaa-0000-7000-8000-000000000000").await;
+    is(&call, 404, "call_not_found");
+    let session = get("/v1/sessions/ses_0199aaaa-0000-7000-8000-000000000000").await;
+    is(&session, 404, "session_not_found");
+    let with =
+        async |header: (&str, &str)| bridge.send_with("GET /v1/catalog", &[header], None).await;
+    assert_eq!(with(("x-workspace", "not-mine")).await.status, 404);
     is(
-        &bridge
-            .send(
-                "GET",
-                "/v1/calls/call_0199aaaa-0000-7000-8000-000000000000",
-                None,
-            )
-            .await,
-        404,
-        "call_not_found",
-    );
-    is(
-        &bridge
-            .send(
-                "GET",
-                "/v1/sessions/ses_0199aaaa-0000-7000-8000-000000000000",
-                None,
-            )
-            .await,
-        404,
-        "session_not_found",
-    );
-    let elsewhere = bridge
-        .send_with("GET /v1/catalog", &[("x-workspace", "not-mine")], None)
-        .await;
-    assert_eq!(elsewhere.status, 404, "{}", elsewhere.text());
-    is(
-        &bridge
-            .send_with(
-                "GET /v1/catalog",
-                &[("authorization", "Bearer pb_x_y")],
-                None,
-            )
-            .await,
+        &with(("authorization", "Bearer pb_x_y")).await,
         401,
         "unauthenticated",
     );
     is(
-        &bridge
-            .send_with("GET /v1/catalog", &[("origin", "http://evil.test")], None)
-            .await,
+        &with(("origin", "http://evil.test")).await,
         403,
         "forbidden",
     );
@@ -177,10 +156,11 @@ async fn a_secret_of_a_definition_shows_nowhere() {
     let secret = folder.path().join("token");
     std::fs::write(&secret, "CANARY-9f31").unwrap();
     let mut fixture = upstreams::fixture("modern");
-    fixture.yaml.push_str(&format!(
-        "    env: {{TOKEN: {{secret: \"file:{}\"}}}}\n",
-        secret.display()
-    ));
+    let secret = secret.display();
+    let _ = writeln!(
+        fixture.yaml,
+        "    env: {{TOKEN: {{secret: \"file:{secret}\"}}}}"
+    );
     let bridge = Bridge::start(vec![fixture]).await;
     bridge.wait_for_ref("modern.echo").await;
     bridge

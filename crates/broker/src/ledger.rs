@@ -115,7 +115,7 @@ pub struct Row {
     pub duration_ms: Option<u64>,
     /// The raw result, where it was kept.
     pub result: Option<String>,
-    /// The fault, as [`KeptFault`] JSON.
+    /// The fault, as the JSON of a kept fault.
     pub fault: Option<String>,
 }
 
@@ -145,7 +145,7 @@ pub struct Settled {
     pub code: Option<&'static str>,
     /// The raw result, where it is kept.
     pub result: Option<String>,
-    /// The fault, as [`KeptFault`] JSON.
+    /// The fault, as the JSON of a kept fault.
     pub fault: Option<String>,
 }
 
