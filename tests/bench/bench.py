@@ -128,13 +128,6 @@ def load(harness, url, conc, seconds, extra):
     return json.loads(out.stdout.strip().splitlines()[-1])
 
 
-def pick(result, *names):
-    for name in names:
-        if name in result:
-            return result[name]
-    raise KeyError(f"{names} not in {sorted(result)}")
-
-
 def section_calls(args, out):
     work = tempfile.mkdtemp(prefix="paperbot-bench-")
     start([f"{args.harness}/echo_http", "--port", "9001"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -167,16 +160,16 @@ def section_calls(args, out):
             for name, (url, extra, pid) in targets.items():
                 cpu = cpu_s(pid) if pid else 0
                 result = load(args.harness, url, conc, args.seconds, extra)
-                total = pick(result, "total_calls", "calls_total", "all_calls", "calls")
+                total = result["total"]
                 cpu = (cpu_s(pid) - cpu) / max(total, 1) * 1e6 if pid else 0
                 rounds[name].append((result, cpu))
         for name, results in rounds.items():
-            p50 = [pick(r, "p50_us", "p50") for r, _ in results]
-            ratio = statistics.median(pick(r, "p50_us", "p50") / pick(d, "p50_us", "p50") for (r, _), (d, _) in zip(results, rounds["direct"]))
-            p99 = statistics.median(pick(r, "p99_us", "p99") for r, _ in results)
-            rate = statistics.median(pick(r, "rps", "calls_per_s", "per_s") for r, _ in results)
+            p50 = [r["p50_us"] for r, _ in results]
+            ratio = statistics.median(r["p50_us"] / d["p50_us"] for (r, _), (d, _) in zip(results, rounds["direct"]))
+            p99 = statistics.median(r["p99_us"] for r, _ in results)
+            rate = statistics.median(r["rps"] for r, _ in results)
             cpu = statistics.median(c for _, c in results)
-            errors = sum(pick(r, "errors", "errs") for r, _ in results)
+            errors = sum(r["errors"] for r, _ in results)
             out(f"| {conc} | {name} | {statistics.median(p50):.0f} ({min(p50):.0f}..{max(p50):.0f}) | {ratio:.2f}× | {p99:.0f} | {rate:.0f} | {cpu:.0f} | {errors} |")
     after = json.loads(urllib.request.urlopen("http://127.0.0.1:9001/stats").read())
     out(f"\nupstream `initialize` by us during the runs: {after['initialize'] - before['initialize']} (direct and generator sessions included); RSS after: {rss_kib(bridge.pid)} KiB\n")
