@@ -52,10 +52,12 @@ pub fn respond_async(headers: &HeaderMap) -> bool {
     lists(headers, "prefer", "respond-async")
 }
 
-/// `Accept: text/event-stream`.
+/// `Accept: text/event-stream`. A client that takes JSON as well (MCP clients always say both) gets JSON:
+/// it asked for an answer, not for the events on the way.
 #[must_use]
 pub fn wants_events(headers: &HeaderMap) -> bool {
     lists(headers, ACCEPT.as_str(), "text/event-stream")
+        && !lists(headers, ACCEPT.as_str(), "application/json")
 }
 
 /// `Accept: application/x-ndjson`.
@@ -180,6 +182,22 @@ mod tests {
             IfMatch::Any
         );
         assert!(if_match(&headers(&[("if-match", "seven")])).is_err());
+    }
+
+    #[test]
+    fn events_are_for_whoever_wants_them_and_no_json() {
+        for (accept, events) in [
+            ("text/event-stream", true),
+            ("text/event-stream, */*;q=0.1", true),
+            ("application/json, text/event-stream", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(
+                wants_events(&headers(&[("accept", accept)])),
+                events,
+                "{accept}"
+            );
+        }
     }
 
     #[test]
