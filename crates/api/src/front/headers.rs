@@ -52,12 +52,30 @@ pub fn respond_async(headers: &HeaderMap) -> bool {
     lists(headers, "prefer", "respond-async")
 }
 
-/// `Accept: text/event-stream`. A client that takes JSON as well (MCP clients always say both) gets JSON:
+/// `Accept: text/event-stream`. A client that takes JSON as gladly (MCP clients always say both) gets JSON:
 /// it asked for an answer, not for the events on the way.
 #[must_use]
 pub fn wants_events(headers: &HeaderMap) -> bool {
-    lists(headers, ACCEPT.as_str(), "text/event-stream")
-        && !lists(headers, ACCEPT.as_str(), "application/json")
+    let events = quality(headers, "text/event-stream");
+    let json = quality(headers, "application/json");
+    events.is_some_and(|events| json.is_none_or(|json| json < events))
+}
+
+/// How gladly a media type is accepted, from 0 to 1; `None` when it is not named.
+fn quality(headers: &HeaderMap, wanted: &str) -> Option<f32> {
+    let values = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut members = values.flat_map(|value| value.split(','));
+    members.find_map(|member| {
+        let mut parts = member.split(';').map(str::trim);
+        let named = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(wanted));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+        named.then(|| weight.unwrap_or(1.0))
+    })
 }
 
 /// `Accept: application/x-ndjson`.
