@@ -1,5 +1,5 @@
 # `make run` and `make test` are all a newcomer needs; the rest is for those who work on the bridge.
-.PHONY: run test bench lint fmt doc upstreams bless
+.PHONY: run test conformance bench lint fmt doc upstreams bless
 
 # The bridge with its embedded defaults: loopback, SQLite, a generated admin key, a demo server.
 run:
@@ -11,7 +11,13 @@ test:
 
 # The pinned real MCP servers of the end-to-end tests.
 upstreams:
-	tests/upstreams/install.sh
+	tests/install.sh upstreams
+
+# The official conformance suites, directly at our fixture and through the bridge; writes docs/conformance.md.
+conformance:
+	tests/install.sh node conformance/released conformance/next
+	cargo build --workspace --bins --locked
+	tests/conformance/run.py --write
 
 lint:
 	cargo fmt --all --check
@@ -28,5 +34,6 @@ bless:
 	UPDATE_GENERATED=1 cargo test --package paperbot-api --locked generated
 
 # Measures against a direct call and the cheapest possible broker; see docs/benchmarks.md.
+# `make bench ARGS="--only calls,soak"` runs some sections, `ARGS=--quick` only shows that they work.
 bench:
-	tests/bench/run.sh
+	tests/bench/run.sh $(ARGS)

@@ -1,248 +1,182 @@
 #!/usr/bin/env python3
-"""Paired measurements: direct, floor and ours in turns; medians of rounds. Loopback only, bounded in time.
+"""Everything the contract counts, in one run: sections in order, each bounded in time, alone with `--only`.
 
-Sections: calls (p50 and CPU at 1/16/64), idle memory, start, CLI, catalogue page, open/close cycles, soak.
+Loopback only. Processes are ended by pid, scratch directories removed, also after a failure. Exit code 1 when a
+section failed (a wrong answer, a leak, a binary too large); a missed limit of speed or memory is told, not fatal.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import platform
+import resource
+import shutil
 import signal
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+import threading
+import traceback
 
-CHILDREN = []
+import bridge
+import processes
+import report
+from sections.calls import calls, soak
+from sections.catalogue import catalogue
+from sections.cli import cli
+from sections.discovery import discovery
+from sections.held import held
+from sections.mcp import mcp
+from sections.sessions import sessions
+from sections.start import start
+from sections.tunnel import tunnel
 
-
-def start(argv, **options):
-    child = subprocess.Popen(argv, **options)
-    CHILDREN.append(child)
-    return child
-
-
-def stop_all():
-    for child in CHILDREN:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-    for child in CHILDREN:
-        try:
-            child.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            child.kill()
-
-
-def wait_port(port, seconds=20):
-    import socket
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            probe.settimeout(0.2)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    sys.exit(f"nothing listens on {port}")
+# name: (title, what runs it, seconds after which it is cut off)
+SECTIONS = {
+    "calls": ("Calls over REST", calls, 600),
+    "mcp": ("Calls, lists and clients over MCP", mcp, 900),
+    "soak": ("Soak", soak, 300),
+    "sessions": ("Sessions opened and closed", sessions, 600),
+    "held": ("Sessions held", held, 600),
+    "catalogue": ("Catalogue page", catalogue, 300),
+    "start": ("Start and memory at rest", start, 180),
+    "cli": ("Command line", cli, 120),
+    "tunnel": ("Calls through agents, idle agents, cut lines", tunnel, 600),
+    "discovery": ("Discovery", discovery, 1260),
+}
 
 
-def tree(pid):
-    pids = [pid]
+class Cut(Exception):
+    """The section had its time."""
+
+
+class Run:
+    """What a section is given: sizes, programs, a scratch directory, and the means to start things."""
+
+    def __init__(self, args):
+        self.root, self.bin, self.harness = args.root, args.bin, args.harness
+        quick = args.quick
+        self.rounds, self.seconds, self.soak, self.cycles = args.rounds, args.seconds, args.soak, args.cycles
+        self.warm = 0.3 if quick else 1
+        self.warm_cycles = 60 if quick else 500
+        self.settle = 2 if quick else 5
+        self.held = 100 if quick else 1000
+        self.idle = 500 if quick else 10_000
+        self.heartbeat = 3 if quick else 10
+        self.clients = 100 if quick else 1000
+        self.agents = 100 if quick else 1000
+        self.lines = 5 if quick else 40
+        self.lists = 5 if quick else 30
+        self.commands = 20 if quick else 200
+        self.children = []
+        self.cut = threading.Event()
+        self.work = None
+        self._limits = None
+
+    def open(self, name):
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"paperbot-bench-{name}-"))
+
+    def home(self, name):
+        path = self.work / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def start(self, argv, **options):
+        child = processes.start(argv, **options)
+        self.children.append(child)
+        return child
+
+    def limits(self):
+        """Rate limits out of the way."""
+        if self._limits is None:
+            self._limits = bridge.raised_rates(self.bin / "paperbot-mcpd", self.work)
+        return self._limits
+
+    def bridge(self, config, home=None):
+        home = home or pathlib.Path(tempfile.mkdtemp(prefix="home-", dir=self.work))
+        daemon = bridge.Bridge(self.bin / "paperbot-mcpd", config, home)
+        self.children.append(daemon.child)
+        return daemon
+
+    def stop(self, daemon):
+        """Ends one early; True when it went by itself."""
+        return daemon.stop()
+
+    def close(self):
+        """Ends all; what is left although it should not be, in words."""
+        words = []
+        for child in reversed(self.children):
+            if not processes.stop(child):
+                words.append(f"{child.args[0]} did not end within {processes.STOP_SECONDS} s of SIGTERM")
+        self.children.clear()
+        for pid in processes.holding(str(self.work)):
+            words.append(f"process {pid} was left behind")
+            processes.kill(pid)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return words
+
+
+def run_section(run, told, name):
+    title, body, seconds = SECTIONS[name]
+    told.begin(name, title)
+    run.open(name)
+    run.cut.clear()
+
+    def cut(_signal, _frame):
+        run.cut.set()
+        raise Cut(f"cut off after {seconds} s")
+
+    signal.signal(signal.SIGALRM, cut)
+    signal.alarm(seconds)
     try:
-        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        children = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children += task.read_text().split()
-        except OSError:
-            pass
-    for child in set(children):
-        pids += tree(int(child))
-    return pids
+        body(run, told)
+    except Exception as error:
+        traceback.print_exc()
+        told.failed(f"{type(error).__name__}: {error}")
+    finally:
+        signal.alarm(0)
+        for words in run.close():
+            told.failed(words)
+        told.end()
 
 
-def cpu_s(pid):
-    text = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
-
-
-class Bridge:
-    def __init__(self, binary, config, home):
-        self.home = pathlib.Path(home)
-        self.env = dict(os.environ, HOME=home, PAPERBOT_LOG="warn")
-        for kind in ("DATA", "STATE", "CONFIG", "CACHE"):
-            self.env[f"XDG_{kind}_HOME"] = str(self.home / kind.lower())
-        path = self.home / "bridge.yaml"
-        path.write_text(config)
-        self.log = open(self.home / "log", "a+")
-        began = time.monotonic()
-        self.child = start([binary, "serve", "--config", str(path)], env=self.env, stderr=subprocess.PIPE, text=True)
-        for line in self.child.stderr:
-            if "listening on http://" in line:
-                self.url = line.split("listening on ", 1)[1].strip()
-                break
-        self.key = (self.home / "state/paperbot/admin.key").read_text().strip()
-        urllib.request.urlopen(f"{self.url}/healthz").read()
-        self.start_ms = (time.monotonic() - began) * 1000
-        self.pid = self.child.pid
-        import threading
-
-        threading.Thread(target=lambda: [None for _ in self.child.stderr], daemon=True).start()
-
-    def ask(self, method, path, body=None, headers=()):
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url + path, data=data, method=method)
-        request.add_header("authorization", f"Bearer {self.key}")
-        request.add_header("content-type", "application/json")
-        for name, value in headers:
-            request.add_header(name, value)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
-
-    def wait_ref(self, ref):
-        for _ in range(200):
-            page = self.ask("GET", f"/v1/catalog?server={ref.split('.')[0]}&limit=500")
-            if any(item["ref"] == ref for item in page["items"]):
-                return
-            time.sleep(0.05)
-        sys.exit(f"{ref} never came")
-
-
-def load(harness, url, conc, seconds, extra):
-    argv = [f"{harness}/loadgen", "call", "--url", url, "--conc", str(conc), "--dur", str(seconds), "--warm", "1"]
-    out = subprocess.run(argv + extra, capture_output=True, text=True, timeout=seconds * 4 + 60)
-    if out.returncode != 0:
-        sys.exit(out.stderr)
-    return json.loads(out.stdout.strip().splitlines()[-1])
-
-
-def section_calls(args, out):
-    work = tempfile.mkdtemp(prefix="paperbot-bench-")
-    start([f"{args.harness}/echo_http", "--port", "9001"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_port(9001)
-    floor = start(
-        [f"{args.harness}/floor", "--port", "9100", "--upstream", "127.0.0.1:9001", "--mode", "broker"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_port(9100)
-    limits = "limits: {rate: {user: {per_s: 1000000, burst: 1000000}, global: {per_s: 1000000, burst: 1000000}}, in_flight_per_user: 1000}\n"
-    config = f"listen: 127.0.0.1:0\n{limits if args.rates else ''}servers:\n  echo:\n    transport: streamable_http\n    url: http://127.0.0.1:9001/mcp\n    allow_private: true\n    isolation: shared\n"
-    config += "    hints: {echo: {read_only: true}}\n"
-    bridge = Bridge(f"{args.bin}/paperbot-mcpd", config, work)
-    idle = rss_kib(bridge.pid)
-    bridge.wait_ref("echo.echo")
-    before = json.loads(urllib.request.urlopen("http://127.0.0.1:9001/stats").read())
-    rest = ["--proto", "rest", "--body", '{"ref":"echo.echo","arguments":@ARGS@}', "--header", f"authorization: Bearer {bridge.key}"]
-    targets = {
-        "direct": ("http://127.0.0.1:9001/mcp", [], None),
-        "floor": ("http://127.0.0.1:9100/call/echo", ["--proto", "rest", "--body", '{"arguments":@ARGS@}'], floor.pid),
-        "ours": (f"{bridge.url}/v1/calls", rest, bridge.pid),
-    }
-    out(f"idle memory: {idle} KiB; start to first answer: {bridge.start_ms:.0f} ms\n")
-    out("| concurrent | target | p50 µs (min..max) | p50 / direct | p99 µs | calls/s | CPU µs/call | errors |")
-    out("|---|---|---|---|---|---|---|---|")
-    for conc in (1, 16, 64):
-        rounds = {name: [] for name in targets}
-        for _ in range(args.rounds):
-            for name, (url, extra, pid) in targets.items():
-                cpu = cpu_s(pid) if pid else 0
-                result = load(args.harness, url, conc, args.seconds, extra)
-                total = result["total"]
-                cpu = (cpu_s(pid) - cpu) / max(total, 1) * 1e6 if pid else 0
-                rounds[name].append((result, cpu))
-        for name, results in rounds.items():
-            p50 = [r["p50_us"] for r, _ in results]
-            ratio = statistics.median(r["p50_us"] / d["p50_us"] for (r, _), (d, _) in zip(results, rounds["direct"]))
-            p99 = statistics.median(r["p99_us"] for r, _ in results)
-            rate = statistics.median(r["rps"] for r, _ in results)
-            cpu = statistics.median(c for _, c in results)
-            errors = sum(r["errors"] for r, _ in results)
-            out(f"| {conc} | {name} | {statistics.median(p50):.0f} ({min(p50):.0f}..{max(p50):.0f}) | {ratio:.2f}× | {p99:.0f} | {rate:.0f} | {cpu:.0f} | {errors} |")
-    after = json.loads(urllib.request.urlopen("http://127.0.0.1:9001/stats").read())
-    out(f"\nupstream `initialize` by us during the runs: {after['initialize'] - before['initialize']} (direct and generator sessions included); RSS after: {rss_kib(bridge.pid)} KiB\n")
-    soak = load(args.harness, f"{bridge.url}/v1/calls", 64, args.soak, rest)
-    out(f"soak: 64 callers for {args.soak} s: {json.dumps(soak)}\n")
-    cli(args, bridge, out)
-
-
-def cli(args, bridge, out):
-    env = dict(bridge.env, PAPERBOT_URL=bridge.url)
-    for words in (["version"], ["find", "echo a message"]):
-        times = []
-        for _ in range(60):
-            began = time.perf_counter()
-            subprocess.run([f"{args.bin}/paperbot-mcp", *words], env=env, capture_output=True, check=True)
-            times.append((time.perf_counter() - began) * 1000)
-        times.sort()
-        out(f"CLI `{' '.join(words[:1])}`: p50 {times[30]:.1f} ms, p95 {times[56]:.1f} ms")
-    size = os.path.getsize(f"{args.bin}/paperbot-mcp")
-    out(f"CLI binary: {size / 1e6:.1f} MB\n")
-
-
-def section_cycles(args, out):
-    work = tempfile.mkdtemp(prefix="paperbot-bench-")
-    command = json.dumps([f"{args.harness}/echo_stdio"])
-    config = f"listen: 127.0.0.1:0\nservers:\n  echo:\n    transport: stdio\n    command: {command}\n"
-    bridge = Bridge(f"{args.bin}/paperbot-mcpd", config, work)
-    bridge.wait_ref("echo.echo")
-
-    def cycle(count):
-        for _ in range(count):
-            session = bridge.ask("POST", "/v1/sessions", {"server": "echo"})
-            bridge.ask("DELETE", f"/v1/sessions/{session['session_id']}")
-
-    def facts():
-        return {
-            "rss_kib": rss_kib(bridge.pid),
-            "files": len(os.listdir(f"/proc/{bridge.pid}/fd")),
-            "threads": len(os.listdir(f"/proc/{bridge.pid}/task")),
-            "processes": len(tree(bridge.pid)) - 1,
-        }
-
-    cycle(200)
-    first = facts()
-    began = time.monotonic()
-    cycle(args.cycles)
-    took = time.monotonic() - began
-    out(f"{args.cycles} open/close of a stdio session in {took:.0f} s; before {first}, after {facts()}\n")
+def arguments():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of paperbot-mcpd, paperbot-mcp, bench-get, bench-static")
+    parser.add_argument("--harness", type=pathlib.Path, required=True, help="folder of loadgen, echo_http, echo_stdio, floor")
+    parser.add_argument("--root", type=pathlib.Path, default=here.parent.parent, help=argparse.SUPPRESS)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections by name, with commas")
+    parser.add_argument("--quick", action="store_true", help="shows that the sections work; the figures mean nothing")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--soak", type=int)
+    parser.add_argument("--cycles", type=int)
+    parser.add_argument("--json", type=pathlib.Path, help="where all figures go (default: target/bench.json)")
+    args = parser.parse_args()
+    sizes = {"rounds": (3, 1), "seconds": (4, 1), "soak": (60, 3), "cycles": (10_000, 200)}
+    for name, (whole, quick) in sizes.items():
+        if getattr(args, name) is None:
+            setattr(args, name, quick if args.quick else whole)
+    args.only = [name.strip() for name in args.only.split(",") if name.strip()]
+    unknown = [name for name in args.only if name not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    args.bin, args.harness = args.bin.resolve(), args.harness.resolve()
+    args.json = args.json or args.root / "target" / "bench.json"
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bin", required=True)
-    parser.add_argument("--harness", required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--soak", type=int, default=60)
-    parser.add_argument("--cycles", type=int, default=10000)
-    parser.add_argument("--rates", action="store_true", help="raise the rate limits (for versions that have them)")
-    parser.add_argument("--only", choices=["calls", "cycles"])
-    args = parser.parse_args()
-
-    def out(line):
-        print(line, flush=True)
-
-    out(f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    try:
-        if args.only != "cycles":
-            section_calls(args, out)
-        if args.only != "calls":
-            section_cycles(args, out)
-    finally:
-        stop_all()
+    args = arguments()
+    # Ten thousand sessions: the daemon and the echo inherit it.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # An ended run still cleans up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    told = report.Report(args.json, report.head(args, args.root))
+    run = Run(args)
+    for name in SECTIONS:
+        if name in args.only:
+            run_section(run, told, name)
+    sys.exit(told.summary())
 
 
 if __name__ == "__main__":

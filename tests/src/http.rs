@@ -43,31 +43,36 @@ impl Reply {
 /// # Panics
 /// When the connection breaks or takes longer than [`PATIENCE`].
 pub async fn request(authority: &str, request: Request<Full<Bytes>>) -> Reply {
+    let reply = try_request(authority, request).await;
+    reply.unwrap_or_else(|error| panic!("{authority}: {error}"))
+}
+
+/// As [`request`], for a peer that may be killed meanwhile.
+///
+/// # Errors
+/// How the connection broke.
+///
+/// # Panics
+/// When it takes longer than [`PATIENCE`].
+pub async fn try_request(
+    authority: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
     let exchange = async {
-        let stream = TcpStream::connect(authority)
-            .await
-            .unwrap_or_else(|error| panic!("{authority}: {error}"));
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let stream = TcpStream::connect(authority).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
-        let answer = sender
-            .send_request(request)
-            .await
-            .unwrap_or_else(|error| panic!("no answer: {error}"));
+        let answer = sender.send_request(request).await?;
         let (head, body) = answer.into_parts();
-        let body = body
-            .collect()
-            .await
-            .unwrap_or_else(|error| panic!("body broke: {error}"))
-            .to_bytes();
+        let body = body.collect().await?.to_bytes();
         drop(sender);
         driver.abort();
-        Reply {
+        Ok(Reply {
             status: head.status,
             headers: head.headers,
             body,
-        }
+        })
     };
     tokio::time::timeout(PATIENCE, exchange)
         .await

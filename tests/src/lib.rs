@@ -3,7 +3,12 @@
 //! Owns processes, directories and ports of a test; never looks inside the daemon.
 
 pub mod bridge;
+pub mod chaos;
+pub mod clients;
+pub mod gate;
 pub mod http;
+pub mod peer;
+pub mod tunnel;
 pub mod upstreams;
 
 pub use bridge::{Bridge, BridgeOptions, CliOutput};

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::clients;
+
 /// A definition of a real server, as YAML for the bridge's file.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -107,6 +109,38 @@ pub fn playwright() -> Upstream {
     stdio("playwright", &["node", &script, "--headless"])
 }
 
+/// Debian's Chromium, as `make test` installs it.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// Chromium's sandbox wants another user than root, as which CI runs.
+fn without_sandbox(flag: &str) -> Option<&str> {
+    nix::unistd::geteuid().is_root().then_some(flag)
+}
+
+/// `@playwright/mcp` with a browser; what it writes goes under `folder`.
+#[must_use]
+pub fn playwright_browsing(folder: &Path) -> Upstream {
+    let script = node_script("@playwright/mcp/cli.js");
+    let folder = folder.display().to_string();
+    let mut command = vec!["node", &script, "--headless", "--isolated"];
+    command.extend(["--browser", "chromium", "--executable-path", CHROMIUM]);
+    command.extend(["--output-dir", &folder]);
+    command.extend(without_sandbox("--no-sandbox"));
+    stdio("playwright", &command)
+}
+
+/// `chrome-devtools-mcp`, which sends nothing home.
+#[must_use]
+pub fn chrome_devtools() -> Upstream {
+    let node = clients::node();
+    let script = clients::node_script("chrome-devtools-mcp/build/src/bin/chrome-devtools-mcp.js");
+    let mut command = vec![node.as_str(), &script, "--headless", "--isolated"];
+    command.extend(["--executablePath", CHROMIUM]);
+    command.extend(["--no-usage-statistics", "--no-performance-crux"]);
+    command.extend(without_sandbox("--chromeArg=--no-sandbox"));
+    stdio("chrome", &command)
+}
+
 /// PyPI `mcp-server-time`.
 #[must_use]
 pub fn time() -> Upstream {
@@ -139,6 +173,13 @@ pub fn fixture(era: &str) -> Upstream {
     let program = built("fixture-server").display().to_string();
     let name = if era == "modern" { "modern" } else { "fixture" };
     stdio(name, &[&program, "stdio"])
+}
+
+/// The server of the conformance suites over stdio, in one era.
+#[must_use]
+pub fn conformance(name: &'static str, era: &str) -> Upstream {
+    let program = built("conformance-fixture").display().to_string();
+    stdio(name, &[&program, "--stdio", "--era", era])
 }
 
 /// A server already listening on HTTP.

@@ -19,9 +19,16 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// # Errors
 /// `internal` when the value has no JSON form, which no value here lacks.
 pub(crate) fn json<T: Serialize>(value: &T) -> Answer {
-    let body = serde_json::to_vec(value)
-        .map_err(|_| Refused::new(broker::ErrorCode::Internal, "the answer has no JSON form"))?;
-    Ok(bytes(body, JSON))
+    Ok(bytes(json_text(value)?, JSON))
+}
+
+/// A JSON document.
+///
+/// # Errors
+/// As [`json`].
+pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<Vec<u8>, Refused> {
+    serde_json::to_vec(value)
+        .map_err(|_| Refused::new(broker::ErrorCode::Internal, "the answer has no JSON form"))
 }
 
 /// 200 with ready bytes.

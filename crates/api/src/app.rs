@@ -11,9 +11,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::front::host::Names;
+use crate::mcp::Mcp;
+use crate::pages::Pages;
 use crate::problem::Refused;
+use crate::tunnels::Tunnels;
 use crate::wire::Reloaded;
 
 /// The state of all handlers.
@@ -34,6 +38,8 @@ pub struct FaceLimits {
 pub struct Live {
     /// Which `Host` and `Origin` are ours.
     pub names: Names,
+    /// Under which URL people reach the bridge.
+    pub public_url: Option<Url>,
     /// `/openapi.json` and `/docs` are open.
     pub docs_public: bool,
 }
@@ -45,8 +51,12 @@ pub struct App {
     pub broker: Broker,
     /// Bounds of this face.
     pub limits: FaceLimits,
+    /// What the MCP endpoints share.
+    pub mcp: Mcp,
     /// What a reload changes.
     pub live: ArcSwap<Live>,
+    /// Pages of the catalogue.
+    pub pages: Pages,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// When the daemon started.
@@ -55,6 +65,8 @@ pub struct App {
     pub closing: CancellationToken,
     /// Open connections.
     pub connections: AtomicUsize,
+    /// Connections of agents.
+    pub tunnels: Tunnels,
     /// `auth.keys: false`: whoever reaches the loopback listener is the local admin.
     pub open_access: bool,
     /// Wishes to reload, to the one task that does it.

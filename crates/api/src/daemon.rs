@@ -23,10 +23,14 @@ use crate::demo;
 use crate::first_key;
 use crate::front::Front;
 use crate::front::host::Names;
+use crate::local_runner::Keeper;
+use crate::mcp::Mcp;
+use crate::pages::Pages;
 use crate::places::Places;
 use crate::reload::Reloader;
 use crate::routes;
 use crate::serve::Server;
+use crate::tunnels::Tunnels;
 
 /// Wishes to reload waiting for the one task that does it.
 const RELOAD_QUEUE: usize = 8;
@@ -81,6 +85,7 @@ pub struct Daemon {
     server: Server,
     reloader: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinHandle<()>,
+    local_agent: Option<tokio::task::JoinHandle<()>>,
     grace: Duration,
 }
 
@@ -95,22 +100,34 @@ impl Daemon {
         let address = listener
             .local_addr()
             .map_err(|source| at(&file.listen, source))?;
+        // Counters that begin with the broker would be lost without it.
+        let metrics = recorder();
         let broker = start_broker(&file, &start.places).await?;
         if let Err(error) = settle_in(&broker, &file, &start).await {
             broker.shutdown(Duration::ZERO).await;
             return Err(error);
         }
+        let mcp = match Mcp::start(&broker, file.mcp.limits()).await {
+            Ok(mcp) => mcp,
+            Err(error) => {
+                broker.shutdown(Duration::ZERO).await;
+                return Err(error.into());
+            }
+        };
         let (wishes, wanted) = mpsc::channel(RELOAD_QUEUE);
         let app = Arc::new(App {
             broker,
             limits: FaceLimits {
                 body_bytes: file.limits.body_bytes,
             },
+            mcp,
             live: ArcSwap::from_pointee(live(&file, address)),
-            metrics: recorder(),
+            pages: Pages::default(),
+            metrics,
             started: Instant::now(),
             closing: CancellationToken::new(),
             connections: AtomicUsize::new(0),
+            tunnels: Tunnels::new(),
             open_access: !file.auth.keys,
             reload: wishes,
             reload_fault: ArcSwapOption::empty(),
@@ -119,10 +136,12 @@ impl Daemon {
         let front = Front::new(app.clone(), routes::router(app.clone()));
         let server = Server::start(listener, front, app.clone())
             .map_err(|source| at(&file.listen, source))?;
+        let local_agent = keep_local_agent(&app, &file, &start.places);
         let reloader = Reloader::new(app.clone(), start.source, (file, address));
         Ok(Self {
+            local_agent,
             reloader: tokio::spawn(reloader.run(wanted)),
-            upkeep: tokio::spawn(upkeep(app.metrics.clone(), app.closing.clone())),
+            upkeep: tokio::spawn(upkeep(app.clone())),
             app,
             server,
             grace,
@@ -146,8 +165,13 @@ impl Daemon {
         let grace = self.grace;
         let drained = self.server.drain(grace + DRAIN_MARGIN);
         tokio::join!(drained, self.app.broker.shutdown(grace));
-        // Both end by the token that draining cancelled.
+        self.app.tunnels.end().await;
+        self.app.mcp.drained().await;
+        // All end by the token that draining cancelled.
         let _ = tokio::join!(self.reloader, self.upkeep);
+        if let Some(local_agent) = self.local_agent {
+            let _ = local_agent.await;
+        }
     }
 }
 
@@ -193,9 +217,22 @@ async fn start_broker(file: &File, places: &Places) -> Result<Broker, StartError
         outbound: file.outbound_policy(),
         idempotency_retention: Duration::from_secs(file.idempotency_retention_s),
         retention: DAY.saturating_mul(u32::try_from(file.audit.retention_days).unwrap_or(u32::MAX)),
+        local_agent: file.local_agent.enabled,
         ..BrokerOptions::new(store)
     };
     Ok(Broker::start(options).await?)
+}
+
+/// Keeps the bridge's own agent, where there is one.
+fn keep_local_agent(
+    app: &Arc<App>,
+    file: &File,
+    places: &Places,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let runner = app.broker.local_runner()?;
+    let orphan = Duration::from_secs(file.local_agent.orphan_s);
+    let keeper = Keeper::new(runner, (&places.state, orphan), app.closing.clone());
+    Some(tokio::spawn(keeper.run()))
 }
 
 fn private_directory(path: &std::path::Path) -> Result<(), StartError> {
@@ -273,6 +310,7 @@ pub(crate) fn live(file: &File, address: SocketAddr) -> Live {
         .and_then(|url| Url::parse(url).ok());
     Live {
         names: Names::new(address, public_url.as_ref(), &file.auth.trusted_origins),
+        public_url,
         docs_public: file.docs_public,
     }
 }
@@ -290,14 +328,18 @@ fn recorder() -> PrometheusHandle {
     HANDLE.get_or_init(install).clone()
 }
 
-async fn upkeep(metrics: PrometheusHandle, closing: CancellationToken) {
-    while closing
-        .run_until_cancelled(tokio::time::sleep(UPKEEP))
-        .await
-        .is_some()
-    {
-        metrics.run_upkeep();
-    }
+async fn upkeep(app: Arc<App>) {
+    let closing = app.closing.clone();
+    let metrics = async {
+        while closing
+            .run_until_cancelled(tokio::time::sleep(UPKEEP))
+            .await
+            .is_some()
+        {
+            app.metrics.run_upkeep();
+        }
+    };
+    tokio::join!(metrics, app.mcp.upkeep(&closing));
 }
 
 /// Checks a configuration and the servers in it without starting anything; gives the number of servers.

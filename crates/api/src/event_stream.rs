@@ -16,7 +16,6 @@ use futures_util::stream;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer;
@@ -25,9 +24,9 @@ use crate::serve::peer::Peer;
 use crate::wire;
 
 /// Silence is broken by a comment this often (rest.md): proxies close what is silent for 30 s.
-const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 /// After the peer closed its sending half a comment probes this often whether it is still there.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// A comment.
 const COMMENT: &[u8] = b":\n\n";
 
@@ -40,7 +39,7 @@ struct Line<'a> {
     #[serde(flatten)]
     event: &'a Event,
     #[serde(skip_serializing_if = "Option::is_none")]
-    req_id: Option<&'a str>,
+    req_id: Option<String>,
 }
 
 /// One event as a frame.
@@ -48,7 +47,7 @@ struct Line<'a> {
 pub(crate) fn frame(event: &Event) -> Bytes {
     let line = Line {
         event,
-        req_id: event.call_id.as_deref(),
+        req_id: event.call_id().map(|id| id.to_string()),
     };
     // An event is plain text and ready JSON: it always has a JSON form.
     let data = serde_json::to_string(&line).unwrap_or_default();
@@ -66,11 +65,12 @@ pub(crate) fn shown(event: &Event) -> wire::Event {
         id: format!("{:016x}", event.id),
         kind: event.kind.as_str().to_owned(),
         ts: event.ts.to_rfc3339_opts(SecondsFormat::Millis, true),
-        trace_id: event.trace_id.clone(),
-        session_id: event.session_id.clone(),
-        call_id: event.call_id.clone(),
-        req_id: event.call_id.clone(),
-        data: RawValue::to_owned(&event.data),
+        trace_id: event.trace_id().map(str::to_owned),
+        session_id: event.session_id().map(|id| id.to_string()),
+        call_id: event.call_id().map(|id| id.to_string()),
+        req_id: event.call_id().map(|id| id.to_string()),
+        agent_id: event.agent_id().map(str::to_owned),
+        data: event.data().to_owned(),
     }
 }
 

@@ -24,9 +24,15 @@ mod first_key;
 #[cfg(feature = "daemon")]
 pub mod front;
 #[cfg(feature = "daemon")]
+pub mod local_runner;
+#[cfg(feature = "daemon")]
 pub mod logging;
 #[cfg(feature = "daemon")]
+pub mod mcp;
+#[cfg(feature = "daemon")]
 mod meters;
+#[cfg(feature = "daemon")]
+pub mod pages;
 #[cfg(feature = "daemon")]
 pub mod places;
 #[cfg(feature = "daemon")]
@@ -39,4 +45,6 @@ pub mod routes;
 pub mod serve;
 #[cfg(feature = "daemon")]
 mod suggestion;
+#[cfg(feature = "daemon")]
+mod tunnels;
 pub mod wire;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use api::config::{self, Source};
 use api::daemon::{Daemon, Start};
 use api::places::Places;
-use api::{demo, logging};
+use api::{demo, local_runner, logging};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,19 @@ enum Command {
     Config(ConfigCommand),
     /// The built-in demo server, on stdin and stdout.
     DemoServer,
+    /// Runs servers for a daemon of the same user and outlives it; started by the daemon alone.
+    #[command(hide = true)]
+    LocalAgent {
+        /// Where it listens.
+        #[arg(long)]
+        socket: PathBuf,
+        /// Under which id the daemon knows it.
+        #[arg(long)]
+        id: String,
+        /// How long it lives without a daemon.
+        #[arg(long)]
+        orphan_ms: u64,
+    },
     /// The version.
     Version,
 }
@@ -68,6 +82,11 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Schema) => schema(),
         Command::Config(ConfigCommand::Check { file }) => return check(file),
         Command::DemoServer => demo_server(),
+        Command::LocalAgent {
+            socket,
+            id,
+            orphan_ms,
+        } => local_agent(socket, &id, Duration::from_millis(orphan_ms)),
         Command::Version => {
             println!("paperbot-mcpd {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
@@ -81,6 +100,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    keep_off_huge_pages();
     let source = Source::new(path);
     logging::start(&source.load()?.telemetry.log);
     raise_file_limit();
@@ -107,6 +127,12 @@ fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // After a second signal nothing is waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// Best effort: the allocator asks for pages of 2 MiB, of which an idle bridge would use a few KiB each (11 MiB of 34
+/// when it was measured).
+fn keep_off_huge_pages() {
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 /// Best effort: a low limit shows when connections are refused, and is logged there.
@@ -136,6 +162,18 @@ fn check(file: PathBuf) -> ExitCode {
             ExitCode::from(BAD_CONFIG)
         }
     }
+}
+
+fn local_agent(socket: PathBuf, id: &str, orphan: Duration) -> anyhow::Result<ExitCode> {
+    local_runner::agent::leave_session();
+    logging::start(&config::File::default().telemetry.log);
+    let id = transports::tunnel::AgentId::new(id)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let start = local_runner::agent::Start { socket, id, orphan };
+    runtime.block_on(local_runner::agent::run(start))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn demo_server() -> anyhow::Result<ExitCode> {

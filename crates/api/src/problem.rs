@@ -53,6 +53,12 @@ impl Refused {
         self
     }
 
+    /// What failed, for the log.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.fault.code
+    }
+
     /// The whole answer.
     #[must_use]
     pub fn answer(&self, instance: &str, trace_id: &str) -> Response {

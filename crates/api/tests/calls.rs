@@ -316,6 +316,10 @@ async fn what_was_done_is_in_the_audit_and_in_its_trace() {
         metrics.contains("paperbot_http_requests_total{status=\"2xx\"}"),
         "{metrics}"
     );
+    assert!(
+        metrics.contains("paperbot_store_rows_lost_total 0"),
+        "{metrics}"
+    );
     assert!(!metrics.contains("hunter2"));
     bridge.stop().await;
 }

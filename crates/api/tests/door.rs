@@ -27,6 +27,7 @@ fn operations() -> Vec<(String, String)> {
 
 fn is_open(verb: &str, path: &str) -> bool {
     matches!(verb, "GET" | "HEAD") && api::front::OPEN_ROUTES.contains(&path)
+        || api::front::OWN_CREDENTIAL.contains(&(verb, path))
 }
 
 #[tokio::test]
@@ -124,6 +125,7 @@ async fn open_routes_tell_no_ids_and_details_need_a_credential() {
     }
     let told = bridge.get("/readyz").await.json();
     assert_eq!(told["detail"]["config"], "ok");
+    assert_eq!(told["detail"]["lost_rows"], 0);
     assert_eq!(
         bridge
             .send("GET /openapi.json", &["no-key: 1"], "")

@@ -168,6 +168,29 @@ async fn the_log_holds_no_argument_and_no_key_even_at_trace() {
 }
 
 #[tokio::test]
+async fn a_refusal_stands_in_the_log_under_its_trace_at_the_default_level() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bridge = Program::start(home.path(), &["serve"]).await;
+    let key = key(home.path());
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let line = "POST /v1/calls";
+    let refused = bridge
+        .ask(
+            &key,
+            &format!("{line} HTTP/1.1\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01\r\nx-rest:"),
+            "{}",
+        )
+        .await;
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    bridge.until(trace).await;
+    let logged = bridge.seen.last().unwrap();
+    assert!(logged.contains("refused"), "{logged}");
+    assert!(logged.contains("invalid_request"), "{logged}");
+    bridge.signal(Signal::SIGTERM);
+    assert_eq!(bridge.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let home = tempfile::tempdir().unwrap();
     let mut bridge = Program::start(home.path(), &["serve"]).await;

@@ -1,5 +1,7 @@
 //! Who asks and under which trace: what every operation is told besides its request.
 
+use sessions::{Caller, Lane};
+
 use crate::principal::Principal;
 use crate::trace::Trace;
 
@@ -19,6 +21,15 @@ impl Asker {
         Self {
             principal,
             trace: Trace::mint(),
+        }
+    }
+
+    /// As sessions know the asker, in one run or conversation.
+    pub(crate) fn caller(&self, lane: &Lane) -> Caller {
+        Caller {
+            user: self.principal.user.clone(),
+            workspace: self.principal.workspace.clone(),
+            lane: lane.clone(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The closed list of errors (`docs/errors.md` is generated from it).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use transports::Executed;
 
 macro_rules! error_codes {
@@ -153,12 +155,25 @@ pub struct Fault {
     pub errors: Vec<PointerDetail>,
     /// The upstream and its JSON-RPC code.
     pub upstream: Option<(String, Option<i64>)>,
+    /// The JSON-RPC error the upstream answered, untouched, for faces that pass it on. Its words are untrusted.
+    pub rpc: Option<Arc<UpstreamRpc>>,
     /// The call, when one was accepted.
     pub call_id: Option<String>,
     /// When to try again.
     pub retry_after: Option<Duration>,
     /// The approval to be decided (428), ready for the body.
     pub approval: Option<serde_json::Value>,
+}
+
+/// A JSON-RPC error as the upstream wrote it.
+#[derive(Debug, Clone)]
+pub struct UpstreamRpc {
+    /// The code.
+    pub code: i64,
+    /// The message.
+    pub message: String,
+    /// Raw `data`.
+    pub data: Option<Box<RawValue>>,
 }
 
 /// `executed` on the wire.
@@ -196,6 +211,7 @@ impl Fault {
             hint: None,
             errors: Vec::new(),
             upstream: None,
+            rpc: None,
             call_id: None,
             retry_after: None,
             approval: None,

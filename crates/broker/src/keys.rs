@@ -1,27 +1,21 @@
 //! API keys: `pb_<id>_<secret>`. From a credential to a principal; never from anything else.
 
+mod trust;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
-use moka::sync::Cache;
 use secrecy::SecretString;
 use sessions::{UserId, WorkspaceId};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use self::trust::{Trust, Verified};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::principal::{Principal, Role, Scopes};
 use crate::store::{KeyRow, Store};
 
-/// Verified credentials remembered.
-const MAX_VERIFIED: u64 = 10_000;
-/// How long one is trusted before the store is asked again. Revoking here forgets all at once; this bounds
-/// how long another node may go on.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
-/// A stale one is still good for this long while the store is away: read-only calls go on.
-const TRUSTED_WITHOUT_STORE: Duration = Duration::from_mins(5);
 /// Uses closer together than this are noted once.
 const TOUCH_EVERY_S: i64 = 60;
 /// Random bytes of the public part and of the secret.
@@ -33,16 +27,6 @@ const MAX_TOKEN_BYTES: usize = 256;
 const ADMIN: &str = "admin";
 /// The workspace that exists from the start.
 pub const DEFAULT_WORKSPACE: &str = "default";
-
-/// What a key opens, as verified once.
-#[derive(Debug)]
-struct Verified {
-    key: KeyRow,
-    memberships: Vec<(WorkspaceId, Vec<Role>)>,
-    checked: tokio::time::Instant,
-    generation: u64,
-    touched_s: std::sync::atomic::AtomicI64,
-}
 
 /// A new key; the secret is shown this once.
 #[derive(Debug)]
@@ -72,8 +56,7 @@ pub struct KeyWish {
 #[derive(Debug, Clone)]
 pub struct Keys {
     store: Store,
-    verified: Cache<[u8; 32], Arc<Verified>>,
-    generation: Arc<AtomicU64>,
+    trust: Trust,
 }
 
 fn refused() -> BrokerError {
@@ -84,14 +67,9 @@ impl Keys {
     /// Nothing verified yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let verified = Cache::builder()
-            .max_capacity(MAX_VERIFIED)
-            .time_to_live(TRUSTED_WITHOUT_STORE)
-            .build();
         Self {
+            trust: Trust::new(store.clone()),
             store,
-            verified,
-            generation: Arc::default(),
         }
     }
 
@@ -116,30 +94,28 @@ impl Keys {
             return Err(refused());
         }
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let known = self.verified.get(&digest);
-        let generation = self.generation.load(Ordering::SeqCst);
-        if let Some(known) = known
-            .as_ref()
-            .filter(|known| known.generation == generation)
-        {
-            if known.key.expires_at.is_some_and(|end| end <= Utc::now()) {
+        self.trust.keep_up().await;
+        let known = self.trust.get(&digest);
+        if let Some(known) = &known {
+            if known.is_expired() {
                 return Err(refused());
             }
-            if known.checked.elapsed() < TRUSTED_FOR {
+            if !known.is_due() {
                 return Ok(Arc::clone(known));
             }
         }
-        match self.look_up(token, generation).await {
+        match self.look_up(token, self.trust.generation()).await {
             Ok(verified) => {
                 let verified = Arc::new(verified);
-                self.verified.insert(digest, Arc::clone(&verified));
+                self.trust.insert(digest, &verified);
                 Ok(verified)
             }
-            Err(error) if error.code == ErrorCode::StoreUnavailable => known
-                .filter(|known| known.generation == generation)
-                .ok_or(error),
+            Err(error) if error.code == ErrorCode::StoreUnavailable => {
+                // Asked anew: it may have been revoked in the meantime.
+                self.trust.get(&digest).ok_or(error)
+            }
             Err(error) => {
-                self.verified.invalidate(&digest);
+                self.trust.remove(&digest);
                 Err(error)
             }
         }
@@ -168,11 +144,10 @@ impl Keys {
             });
         }
         let touched = key.last_used_at.map_or(0, |time| time.timestamp());
-        let checked = tokio::time::Instant::now();
         Ok(Verified {
             key,
             memberships,
-            checked,
+            looked_up: tokio::time::Instant::now(),
             generation,
             touched_s: touched.into(),
         })
@@ -264,8 +239,7 @@ impl Keys {
 
     /// Verifies everybody again at their next request: memberships or keys changed.
     pub fn forget_all(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.verified.invalidate_all();
+        self.trust.forget_all();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows no axum, no status codes, no JSON-RPC codes, no cookies and no clap.
 
+pub mod agents;
 mod arguments;
 pub mod asker;
 mod call;
@@ -13,6 +14,7 @@ pub mod events;
 mod example;
 mod gate;
 mod instant;
+mod jwt;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
@@ -26,11 +28,14 @@ mod store_fault;
 pub mod trace;
 mod upstream_fault;
 
+pub use agents::{AgentDoor, LOCAL_AGENT, LocalRunner, LocalServer};
 pub use asker::Asker;
 pub use call::CallId;
+pub use call::dialogue::{Happening, InputAnswer, InputRequest};
+pub use call::follow::CallRun;
 pub use call_state::CallState;
 pub use definition::{Author, Definition, DefinitionError, Secrets};
-pub use error::{BrokerError, ErrorCode, Fault, PointerDetail};
+pub use error::{BrokerError, ErrorCode, Fault, PointerDetail, UpstreamRpc};
 pub use limits::{CallLimits, CatalogLimits};
 pub use operations::{Broker, BrokerOptions};
 pub use principal::{Principal, Role, Scopes};

@@ -15,6 +15,11 @@ pub struct CallLimits {
     pub in_flight_per_user: usize,
     /// Calls in flight in all.
     pub in_flight: usize,
+    /// How long a server's question waits for an answer; then it is declined.
+    pub input_wait: Duration,
+    /// After a start, agents have this long to come back with what they finished meanwhile, also past the deadlines
+    /// of their calls.
+    pub agents_return: Duration,
 }
 
 impl Default for CallLimits {
@@ -25,6 +30,9 @@ impl Default for CallLimits {
             result_bytes: 16 * 1024 * 1024,
             in_flight_per_user: 64,
             in_flight: 4096,
+            input_wait: Duration::from_mins(5),
+            // An agent waits a minute at most between two tries.
+            agents_return: Duration::from_secs(90),
         }
     }
 }

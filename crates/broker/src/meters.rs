@@ -13,6 +13,7 @@ pub(crate) struct Meters {
     calls: HashMap<&'static str, Counter>,
     duration: Histogram,
     in_flight: Gauge,
+    notices_lost: Counter,
 }
 
 impl std::fmt::Debug for Meters {
@@ -42,12 +43,18 @@ impl Meters {
             calls: labels.map(counter).collect(),
             duration: metrics::histogram!("paperbot_call_duration_seconds"),
             in_flight: metrics::gauge!("paperbot_in_flight"),
+            notices_lost: metrics::counter!("paperbot_events_dropped_total", "kind" => "call_notice"),
         }
     }
 
     /// Places in flight change through this.
     pub(crate) fn in_flight(&self) -> Gauge {
         self.in_flight.clone()
+    }
+
+    /// Progress or a log that its follower was too slow for.
+    pub(crate) fn notice_lost(&self) {
+        self.notices_lost.increment(1);
     }
 
     pub(crate) fn ended(&self, ended: &Ended) {

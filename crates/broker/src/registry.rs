@@ -1,68 +1,28 @@
-//! Which servers each workspace has: those of the admin's file and those from the store, in memory.
-//! Opens nothing and writes nothing.
+//! Which servers each workspace has: those of the admin's file and those from the store, in memory; and which
+//! servers of a user's own agents stand beside them, for that user alone. Opens nothing and writes nothing.
+
+mod server;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use sessions::{Target, WorkspaceId};
+use sessions::{SessionKey, UserId, WorkspaceId};
+use tokio::sync::watch;
+use transports::tunnel::bridge::Agent;
 use transports::{OutboundPolicy, ServerName};
 
-use crate::definition::{Author, Checked, Definition, DefinitionError, Gate, Redactions, Secrets};
+pub(crate) use self::server::{Server, Source, Via};
+use crate::agents::local::{LocalServer, LocalServers};
+use crate::agents::offered::{Offer, Offered, Owner, own_servers};
+use crate::definition::{Author, Checked, Definition, DefinitionError, Gate, Secrets};
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
 use crate::operations::servers::Applied;
 
-/// Who keeps a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The admin's own file; it cannot be changed over the API.
-    File,
-    /// The store.
-    Api,
-}
-
-/// One server, as callers use it. Immutable; a change makes a new one.
-#[derive(Debug)]
-pub(crate) struct Server {
-    pub name: ServerName,
-    pub workspace: WorkspaceId,
-    pub version: u64,
-    pub source: Source,
-    pub definition: Definition,
-    /// `Err` when what was saved no longer passes the gate, such as a secret that went away.
-    pub checked: Result<Checked, DefinitionError>,
-    pub created_at: Option<String>,
-    pub created_by: Option<String>,
-}
-
-impl Server {
-    /// What sessions open.
-    ///
-    /// # Errors
-    /// `upstream_unreachable`, when the definition no longer passes the gate.
-    pub(crate) fn target(&self) -> Result<&Target, BrokerError> {
-        match &self.checked {
-            Ok(checked) => Ok(&checked.target),
-            Err(error) => {
-                let detail = format!("the definition of {} is not valid any more", self.name);
-                let mut fault = Fault::new(ErrorCode::UpstreamUnreachable, detail);
-                fault.errors.clone_from(&error.errors);
-                fault.upstream = Some((self.name.to_string(), None));
-                Err(fault)
-            }
-        }
-    }
-
-    /// The secrets to take out of its words.
-    pub(crate) fn redactions(&self) -> &Redactions {
-        static NONE: std::sync::LazyLock<Redactions> =
-            std::sync::LazyLock::new(Redactions::default);
-        self.checked.as_ref().map_or(&*NONE, |c| &c.redactions)
-    }
-}
-
 type Servers = HashMap<WorkspaceId, BTreeMap<ServerName, Arc<Server>>>;
+/// Servers of users' own agents.
+type Own = HashMap<Owner, BTreeMap<ServerName, Arc<Server>>>;
 
 /// A saved definition, as the store gives it.
 #[derive(Debug, Clone)]
@@ -79,9 +39,11 @@ pub(crate) struct Saved {
 #[derive(Debug)]
 pub(crate) struct Registry {
     current: ArcSwap<Servers>,
+    own: ArcSwap<Own>,
     layers: Mutex<Layers>,
     secrets: Secrets,
     outbound: OutboundPolicy,
+    local: LocalServers,
     /// Target versions: unlike the version people see, never the same for two definitions of this process.
     generation: AtomicU64,
 }
@@ -90,29 +52,117 @@ pub(crate) struct Registry {
 struct Layers {
     file: Servers,
     api: Servers,
+    offered: HashMap<Owner, Offered>,
 }
 
 impl Registry {
-    pub(crate) fn new(secrets: Secrets, outbound: OutboundPolicy) -> Self {
+    pub(crate) fn new(secrets: Secrets, outbound: OutboundPolicy, local: LocalServers) -> Self {
         Self {
             current: ArcSwap::default(),
+            own: ArcSwap::default(),
             layers: Mutex::default(),
             secrets,
             outbound,
+            local,
             generation: AtomicU64::new(1),
         }
     }
 
-    /// One server.
+    /// One server of a workspace.
     pub(crate) fn get(&self, workspace: &WorkspaceId, name: &ServerName) -> Option<Arc<Server>> {
         self.current.load().get(workspace)?.get(name).cloned()
     }
 
-    /// A workspace's servers, by name.
-    pub(crate) fn list(&self, workspace: &WorkspaceId) -> Vec<Arc<Server>> {
+    /// One server of the user's own agents.
+    pub(crate) fn own(&self, owner: &Owner, name: &ServerName) -> Option<Arc<Server>> {
+        self.own.load().get(owner)?.get(name).cloned()
+    }
+
+    /// What stands under a name for one user.
+    pub(crate) fn for_user(&self, owner: &Owner, name: &ServerName) -> Option<Arc<Server>> {
+        self.get(&owner.workspace, name)
+            .or_else(|| self.own(owner, name))
+    }
+
+    /// The definition behind a session.
+    pub(crate) fn of_session(&self, key: &SessionKey) -> Option<Arc<Server>> {
+        let shared = self.get(&key.workspace, &key.server);
+        let own = |user: &UserId| self.own(&Owner::new(&key.workspace, user), &key.server);
+        shared.or_else(|| own(key.user.as_ref()?))
+    }
+
+    /// A user's servers, by name: those of the workspace, and those of the user's own agents.
+    pub(crate) fn list(&self, owner: &Owner) -> Vec<Arc<Server>> {
         let current = self.current.load();
-        let servers = current.get(workspace);
-        servers.map_or_else(Vec::new, |servers| servers.values().cloned().collect())
+        let own = self.own.load();
+        let shared = current.get(&owner.workspace).into_iter();
+        let own = own.get(owner).into_iter();
+        let mut all: Vec<_> = shared
+            .chain(own)
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// The user's own servers that one agent offers.
+    pub(crate) fn offered_by(&self, owner: &Owner, agent: &Agent) -> Vec<Arc<Server>> {
+        let own = self.own.load();
+        let of_agent = |server: &&Arc<Server>| {
+            let via = server.via.as_ref();
+            via.is_some_and(|via| via.agent.id() == agent.id())
+        };
+        let servers = own.get(owner).into_iter().flat_map(BTreeMap::values);
+        servers.filter(of_agent).cloned().collect()
+    }
+
+    /// Servers of a workspace that lead to its users' agents.
+    pub(crate) fn routes(&self, workspace: &WorkspaceId) -> Vec<Arc<Server>> {
+        let current = self.current.load();
+        let servers = current
+            .get(workspace)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        servers
+            .filter(|server| server.route().is_some())
+            .cloned()
+            .collect()
+    }
+
+    /// What an agent offers from now on, in place of what it did; nothing, when it is gone.
+    pub(crate) fn offer(
+        &self,
+        owner: &Owner,
+        (agent, incarnation): (&Agent, u64),
+        servers: Vec<String>,
+    ) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let offered = layers.offered.entry(owner.clone()).or_default();
+        if servers.is_empty() {
+            offered.remove(agent.id());
+        } else {
+            let offer = Offer {
+                agent: agent.clone(),
+                incarnation,
+                servers,
+            };
+            offered.insert(agent.id().clone(), offer);
+        }
+        if offered.is_empty() {
+            layers.offered.remove(owner);
+        }
+        self.publish_own(&layers, |one| one == owner);
+    }
+
+    /// What the bridge's own agent is to run.
+    pub(crate) fn local_children(&self) -> watch::Receiver<Arc<Vec<LocalServer>>> {
+        self.local.wanted()
+    }
+
+    /// A version no other target of this process has; rises.
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Holds a definition against the gate.
@@ -127,8 +177,14 @@ impl Registry {
             secrets: &self.secrets,
             outbound: &self.outbound,
         };
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        definition.to_target(name, generation, &gate)
+        let checked = definition.to_target(name, self.next_generation(), &gate)?;
+        let workspace = definition.workspace()?;
+        let (lead, child) = self.local.lead(&workspace, checked.lead)?;
+        Ok(Checked {
+            lead,
+            child,
+            redactions: checked.redactions,
+        })
     }
 
     /// Puts a server of the store in place and answers it.
@@ -143,6 +199,7 @@ impl Registry {
             checked,
             created_at: saved.created_at,
             created_by: saved.created_by,
+            via: None,
         });
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         let own = layers.api.entry(server.workspace.clone()).or_default();
@@ -161,16 +218,18 @@ impl Registry {
             version: 1,
             source: Source::Api,
             checked: Ok(Checked {
-                target: Target {
+                lead: crate::definition::Lead::Server(sessions::Target {
                     spec: Arc::new(spec),
                     isolation: definition.isolation,
                     version: generation,
-                },
-                redactions: Redactions::default(),
+                }),
+                child: None,
+                redactions: crate::definition::Redactions::default(),
             }),
             definition,
             created_at: None,
             created_by: None,
+            via: None,
         });
         let mut layers = self.layers.lock().unwrap();
         let own = layers.api.entry(server.workspace.clone()).or_default();
@@ -246,6 +305,7 @@ impl Registry {
             checked: Ok(checked),
             created_at: None,
             created_by: None,
+            via: None,
         }))
     }
 
@@ -260,7 +320,29 @@ impl Registry {
                     .map(|(name, one)| (name.clone(), Arc::clone(one))),
             );
         }
+        self.local.want(&merged);
         self.current.store(Arc::new(merged));
+        // A name the workspace takes is no agent's any more.
+        self.publish_own(layers, |_| true);
+    }
+
+    /// Names what agents offer to the owners asked for.
+    fn publish_own(&self, layers: &Layers, which: impl Fn(&Owner) -> bool) {
+        let before = self.own.load();
+        let current = self.current.load();
+        let mut next: Own = HashMap::new();
+        for (owner, offered) in &layers.offered {
+            let held = before.get(owner);
+            let servers = match held {
+                Some(held) if !which(owner) => held.clone(),
+                _ => {
+                    let taken = current.get(&owner.workspace);
+                    own_servers(owner, offered, (held, taken), || self.next_generation())
+                }
+            };
+            next.insert(owner.clone(), servers);
+        }
+        self.own.store(Arc::new(next));
     }
 }
 
@@ -324,7 +406,11 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_what_did_not_change_and_replaces_the_rest() {
-        let registry = Registry::new(Secrets::default(), OutboundPolicy::default());
+        let registry = Registry::new(
+            Secrets::default(),
+            OutboundPolicy::default(),
+            LocalServers::none(),
+        );
         let home = WorkspaceId::new("default").unwrap();
         registry
             .replace_file(file(&[("a", "x"), ("b", "x"), ("c", "x")]))
@@ -350,13 +436,22 @@ mod tests {
 
     #[test]
     fn a_bad_file_changes_nothing_and_names_the_place() {
-        let registry = Registry::new(Secrets::default(), OutboundPolicy::default());
+        let registry = Registry::new(
+            Secrets::default(),
+            OutboundPolicy::default(),
+            LocalServers::none(),
+        );
         let home = WorkspaceId::new("default").unwrap();
         registry.replace_file(file(&[("a", "x")])).unwrap();
         let fault = registry
             .replace_file(file(&[("b", "x"), ("c", "")]))
             .unwrap_err();
         assert_eq!(fault.errors[0].pointer, "/servers/c/command/0");
-        assert_eq!(registry.list(&home).len(), 1);
+        assert_eq!(
+            registry
+                .list(&Owner::new(&home, &UserId::new("ann").unwrap()))
+                .len(),
+            1
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What an upstream's failure means to a caller: the one place where facts of `transports` and `sessions`
 //! become codes. No wildcard arm: a new way to fail must be placed here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::FetchError;
@@ -8,7 +9,7 @@ use sessions::OpenError;
 use transports::{ConnectError, RequestError};
 
 use crate::definition::Redactions;
-use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
+use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault, UpstreamRpc};
 
 /// Lines of stderr shown in a hint; the whole ring is in `inspect_session`.
 const HINT_STDERR_LINES: usize = 8;
@@ -29,13 +30,18 @@ pub(crate) enum Exchange {
     Prompt,
     /// `completion/complete`.
     Completion,
+    /// `tasks/*`.
+    Task {
+        /// It only looks.
+        read_only: bool,
+    },
 }
 
 impl Exchange {
     /// Nothing can have happened that matters.
     pub(crate) fn read_only(self) -> bool {
         match self {
-            Self::Tool { read_only } => read_only,
+            Self::Tool { read_only } | Self::Task { read_only } => read_only,
             Self::Resource | Self::Prompt | Self::Completion => true,
         }
     }
@@ -104,14 +110,25 @@ impl Upstream<'_> {
                 ErrorCode::UpstreamUnreachable,
                 format!("no answer to {step} within {} ms", after.as_millis()),
             ),
+            ConnectError::AgentOffline { agent } => self.agent_offline(agent),
         }
     }
 
     /// A request got no result.
     pub(crate) fn not_answered(self, error: &RequestError, exchange: Exchange) -> BrokerError {
         let mut fault = match error {
-            RequestError::Rpc { code, message, .. } => {
-                self.answered_error(*code, message, exchange)
+            RequestError::Rpc {
+                code,
+                message,
+                data,
+            } => {
+                let mut fault = self.answered_error(*code, message, exchange);
+                fault.rpc = Some(Arc::new(UpstreamRpc {
+                    code: *code,
+                    message: message.clone(),
+                    data: data.clone(),
+                }));
+                fault
             }
             RequestError::Timeout { after } => self.timed_out(*after, exchange),
             RequestError::Protocol { detail } => {
@@ -142,6 +159,10 @@ impl Upstream<'_> {
                 ErrorCode::UpstreamExited,
                 "the session was closed before the answer came".to_owned(),
             ),
+            RequestError::AgentOffline { agent } => self.agent_offline(agent),
+            RequestError::Disconnected { detail } => {
+                self.fault(ErrorCode::OutcomeUnknown, self.words(detail))
+            }
         };
         if !matches!(error, RequestError::Rpc { .. }) {
             fault.executed = error.executed().into();
@@ -187,7 +208,9 @@ impl Upstream<'_> {
     fn answered_error(self, code: i64, message: &str, exchange: Exchange) -> BrokerError {
         let refused = matches!(code, -32700 | -32600 | -32601 | -32602);
         let which = match (code, exchange) {
-            (-32002 | -32602, Exchange::Resource) => ErrorCode::ResourceNotFound,
+            (-32002 | -32602, Exchange::Resource) | (-32602, Exchange::Task { .. }) => {
+                ErrorCode::ResourceNotFound
+            }
             (-32602, Exchange::Tool { .. } | Exchange::Prompt | Exchange::Completion) => {
                 ErrorCode::InvalidArguments
             }
@@ -204,6 +227,13 @@ impl Upstream<'_> {
             ExecutedWire::Unknown
         };
         fault
+    }
+
+    fn agent_offline(self, agent: &str) -> BrokerError {
+        self.fault(
+            ErrorCode::AgentOffline,
+            format!("the agent `{agent}` is not connected"),
+        )
     }
 
     fn needs_auth(self, challenge: Option<&str>) -> BrokerError {
@@ -246,8 +276,6 @@ impl Upstream<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use transports::Executed;
 
     use super::*;

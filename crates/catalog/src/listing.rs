@@ -292,12 +292,9 @@ impl Ask {
             params.0.push((Cow::Borrowed("cursor"), cursor));
         }
         Ok(Request {
-            method: Cow::Borrowed(method),
             params,
-            meta: Params::default(),
-            timeout: left,
-            progress: None,
             repeatable: true,
+            ..Request::new(method, left)
         })
     }
 

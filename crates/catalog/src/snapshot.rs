@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub server: ServerName,
     /// Sorted by kind and ref.
     pub entries: Vec<Arc<Entry>>,
+    /// Places in `entries`, in the order in which the server listed them.
+    listed: Vec<usize>,
     /// Over the sorted (kind, ref, hash) list.
     pub hash: Hash,
     /// From the listing.
@@ -55,20 +57,24 @@ impl Snapshot {
         for (kind, raws) in lists {
             for raw in raws {
                 match definition::read(server, kind, raw) {
-                    Some(entry) => entries.push(Arc::new(entry)),
+                    Some(entry) => entries.push((entries.len(), Arc::new(entry))),
                     None => left_out += 1,
                 }
             }
         }
         // Stable, so that the first of two equal names is the one that stays.
-        entries.sort_by(|a, b| place(a).cmp(&place(b)));
+        entries.sort_by(|(_, a), (_, b)| place(a).cmp(&place(b)));
         let read = entries.len();
-        entries.dedup_by(|later, earlier| place(later) == place(earlier));
+        entries.dedup_by(|(_, later), (_, earlier)| place(later) == place(earlier));
         left_out += read - entries.len();
+        let (order, entries): (Vec<usize>, Vec<Arc<Entry>>) = entries.into_iter().unzip();
+        let mut listed: Vec<usize> = (0..entries.len()).collect();
+        listed.sort_by_key(|at| order[*at]);
         Self {
             server: server.clone(),
             hash: hash::of_catalogue(entries.iter().map(|e| (e.kind, &e.reference, &e.hash))),
             entries,
+            listed,
             ttl_ms: listing.ttl_ms,
             public: listing.public,
             truncated: listing.truncated.clone(),
@@ -76,11 +82,16 @@ impl Snapshot {
         }
     }
 
+    /// The entries in the order in which the server listed them, kind by kind.
+    pub fn as_listed(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.listed.iter().filter_map(|at| self.entries.get(*at))
+    }
+
     /// The raw definitions again, for the store: `Snapshot::build(server, &snapshot.to_listing())` equals this one.
     #[must_use]
     pub fn to_listing(&self) -> Listing {
         let of_kind = |kind: Kind| {
-            let those = self.entries.iter().filter(|entry| entry.kind == kind);
+            let those = self.as_listed().filter(|entry| entry.kind == kind);
             those.map(|entry| Arc::clone(&entry.raw)).collect()
         };
         Listing {

@@ -1,7 +1,9 @@
 //! One request to the bridge as the verbs put it together. Sends nothing.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 
 /// For requests the bridge answers from memory or its store.
@@ -20,9 +22,9 @@ pub(crate) struct Ask {
     /// In order; names may repeat.
     pub(crate) query: Vec<(&'static str, String)>,
     /// Besides those every request has.
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     /// JSON.
-    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Bytes>,
     /// How long the caller is ready to wait.
     pub(crate) wait: Duration,
 }
@@ -43,10 +45,10 @@ impl Ask {
 
     /// A `POST` of a JSON document.
     #[must_use]
-    pub(crate) fn post(path: impl Into<String>, body: Vec<u8>) -> Self {
+    pub(crate) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let mut ask = Self::get(path);
         ask.method = Method::POST;
-        ask.body = Some(body);
+        ask.body = Some(body.into());
         ask
     }
 
@@ -67,7 +69,8 @@ impl Ask {
     /// With a header, if there is a value.
     #[must_use]
     pub(crate) fn header(mut self, name: &'static str, value: Option<impl Into<String>>) -> Self {
-        self.headers.extend(value.map(|value| (name, value.into())));
+        self.headers
+            .extend(value.map(|value| (Cow::Borrowed(name), value.into())));
         self
     }
 

@@ -1,14 +1,13 @@
 //! The one way to the bridge: HTTP/1.1, one request at a time, every wait and body bounded.
 //! Turns what is no answer into a `Failure`; never prints and never retries.
 
-use std::collections::hash_map::RandomState;
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -21,6 +20,7 @@ use serde_json::{Value, json};
 use crate::ask::Ask;
 use crate::failure::{Executed, Failure};
 use crate::settings::Settings;
+use crate::trace;
 
 /// Name resolution and TCP; a bridge that is there answers at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,8 +66,8 @@ impl Answer {
     }
 }
 
-/// A client of one bridge, under one trace.
-#[derive(Debug)]
+/// A client of one bridge, under one trace; copies share its connections.
+#[derive(Debug, Clone)]
 pub(crate) struct Bridge {
     settings: Settings,
     trace_id: String,
@@ -102,7 +102,7 @@ impl Bridge {
                 .wrap_connector(tcp)
         };
         Ok(Self {
-            trace_id: random_hex(2),
+            trace_id: trace::id(),
             client: Client::builder(TokioExecutor::new()).build(connector),
             settings,
         })
@@ -118,6 +118,15 @@ impl Bridge {
     #[must_use]
     pub(crate) fn trace_id(&self) -> &str {
         &self.trace_id
+    }
+
+    /// The same client under a trace of its own: for a program that asks on behalf of others.
+    #[must_use]
+    pub(crate) fn under_new_trace(&self) -> Self {
+        Self {
+            trace_id: trace::id(),
+            ..self.clone()
+        }
     }
 
     /// Asks and reads the whole answer.
@@ -151,9 +160,23 @@ impl Bridge {
     /// # Errors
     /// As [`Bridge::ask`]. The caller bounds the wait.
     pub(crate) async fn open(&self, ask: Ask) -> Result<Response<Incoming>, Failure> {
+        let response = self.send(ask).await?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        Err(refusal(&parts, &read_body(body).await?))
+    }
+
+    /// Asks and hands back the open answer, whatever it is.
+    ///
+    /// # Errors
+    /// When there is none. The caller bounds the wait.
+    pub(crate) async fn send(&self, ask: Ask) -> Result<Response<Incoming>, Failure> {
         let safe = ask.method == Method::GET;
         let request = self.request(ask)?;
-        let response = self.client.request(request).await.map_err(|error| {
+        self.client.request(request).await.map_err(|error| {
             let failure = Failure::unreachable(self.settings.url.as_str(), &root_cause(&error));
             let sent = !error.is_connect() && !safe;
             failure.executed(if sent {
@@ -161,21 +184,11 @@ impl Bridge {
             } else {
                 Executed::No
             })
-        })?;
-        let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
-            return Ok(response);
-        }
-        let retry_after = response.headers().get(RETRY_AFTER).cloned();
-        let trace_id = header_text(response.headers(), "x-trace-id");
-        let body = read_body(response.into_body()).await?;
-        Err(refusal(status, &body, retry_after.as_ref()).traced(trace_id))
+        })
     }
 
     fn request(&self, ask: Ask) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut url = self.settings.url.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{}", ask.path));
+        let mut url = self.settings.address(&ask.path);
         if !ask.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&ask.query);
         }
@@ -186,11 +199,8 @@ impl Bridge {
                 USER_AGENT,
                 concat!("paperbot-mcp/", env!("CARGO_PKG_VERSION")),
             )
-            .header(
-                "traceparent",
-                format!("00-{}-{}-01", self.trace_id, random_hex(1)),
-            );
-        if !ask.headers.iter().any(|(name, _)| *name == "accept") {
+            .header("traceparent", trace::parent(&self.trace_id));
+        if !ask.headers.iter().any(|(name, _)| name == "accept") {
             request = request.header(ACCEPT, "application/json");
         }
         if ask.body.is_some() {
@@ -206,10 +216,10 @@ impl Bridge {
             request = request.header("x-workspace", workspace);
         }
         for (name, value) in ask.headers {
-            request = request.header(name, value);
+            request = request.header(name.as_ref(), value);
         }
         request
-            .body(Full::new(Bytes::from(ask.body.unwrap_or_default())))
+            .body(Full::new(ask.body.unwrap_or_default()))
             .map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))
     }
 }
@@ -234,7 +244,11 @@ pub(crate) fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Failure> {
+/// Reads a body to its end.
+///
+/// # Errors
+/// A protocol failure when it breaks off or is too long.
+pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, Failure> {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) => Err(Failure::protocol(format!(
@@ -243,17 +257,19 @@ async fn read_body(body: Incoming) -> Result<Bytes, Failure> {
     }
 }
 
-fn refusal(status: StatusCode, body: &[u8], retry_after: Option<&HeaderValue>) -> Failure {
+/// What an answer that is no success says.
+#[must_use]
+pub(crate) fn refusal(head: &Parts, body: &[u8]) -> Failure {
     let mut problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let retry_after = header_text(&head.headers, RETRY_AFTER.as_str());
     if let (Some(members), Some(after)) = (problem.as_object_mut(), retry_after) {
-        let seconds = after
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok());
-        members.insert("retry_after_s".to_owned(), json!(seconds));
+        members.insert("retry_after_s".to_owned(), json!(after.parse::<u64>().ok()));
     }
     Failure::from_problem(&problem)
-        .unwrap_or_else(|| Failure::protocol(format!("HTTP {status} without a problem body")))
+        .unwrap_or_else(|| {
+            Failure::protocol(format!("HTTP {} without a problem body", head.status))
+        })
+        .traced(header_text(&head.headers, "x-trace-id"))
 }
 
 /// The innermost cause: "Connection refused" says more than "client error (Connect)".
@@ -267,18 +283,6 @@ fn root_cause(error: &hyper_util::client::legacy::Error) -> String {
     text
 }
 
-/// `words` × 16 hex digits that no other process is likely to have; not for secrets.
-fn random_hex(words: usize) -> String {
-    (0..words).fold(String::new(), |mut text, word| {
-        // Each `RandomState` has keys of its own, drawn from the system's randomness.
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_usize(word);
-        hasher.write_u32(std::process::id());
-        let _ = write!(text, "{:016x}", hasher.finish().max(1));
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,12 +291,5 @@ mod tests {
     fn a_path_segment_cannot_leave_its_place() {
         assert_eq!(segment("../a b?c#d/é"), "..%2Fa%20b%3Fc%23d%2F%C3%A9");
         assert_eq!(segment("call_0199-a"), "call_0199-a");
-    }
-
-    #[test]
-    fn trace_ids_have_32_digits_and_differ() {
-        let (one, two) = (random_hex(2), random_hex(2));
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, two);
     }
 }

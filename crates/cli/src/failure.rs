@@ -143,6 +143,14 @@ impl Failure {
         Self::local("not_well", exit, message)
     }
 
+    /// A call that waits for no answer, in the words and with the code the bridge has for it.
+    #[must_use]
+    pub(crate) fn waits_for_nothing(call_id: &str, state: &str) -> Self {
+        let code = "conflict";
+        let message = format!("{call_id} waits for no answer; it is {state}");
+        Self::local(code, exit_of(code), message)
+    }
+
     /// Cancelled by the user.
     #[must_use]
     pub(crate) fn cancelled(message: impl Into<String>, executed: Executed) -> Self {
@@ -195,7 +203,14 @@ impl Failure {
         if for_people {
             return self.words();
         }
-        // What an agent looks at first comes first.
+        let line = IndexMap::from([("error", self.members())]);
+        // Text, flags and JSON values always serialise.
+        serde_json::to_string(&line).unwrap_or_else(|_| self.words())
+    }
+
+    /// Everything known, what an agent looks at first coming first.
+    #[must_use]
+    pub(crate) fn members(&self) -> IndexMap<&str, Value> {
         let mut error: IndexMap<&str, Value> = IndexMap::new();
         error.insert("code", json!(self.code));
         error.insert("message", json!(self.message));
@@ -212,9 +227,7 @@ impl Failure {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.clone())),
         );
-        let line = IndexMap::from([("error", error)]);
-        // Text, flags and JSON values always serialise.
-        serde_json::to_string(&line).unwrap_or_else(|_| self.words())
+        error
     }
 
     fn words(&self) -> String {

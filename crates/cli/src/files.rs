@@ -8,6 +8,8 @@ use std::time::SystemTime;
 /// Who may read a file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
+    /// Only its owner (0600), also where an older file was open to others: what holds secrets.
+    Secret,
     /// Only its owner (0600): results, schemas, configuration with addresses.
     Private,
     /// As the user's umask says: files that belong to a project.
@@ -15,7 +17,7 @@ pub(crate) enum Access {
 }
 
 /// Replaces `path` by `bytes` in one step; missing directories are made (0700 when private).
-/// An existing file keeps its permissions; a symbolic link is followed, so that its target is replaced.
+/// An existing file keeps its permissions, unless secrets go into it; a symbolic link is followed, so that its target is replaced.
 ///
 /// # Errors
 /// Whatever the file system says.
@@ -27,8 +29,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<(
     let temporary = beside(&target, &format!("tmp{}", std::process::id()));
     let written = write_new(&temporary, bytes, access)
         .and_then(|()| match fs::metadata(&target) {
-            Ok(old) => fs::set_permissions(&temporary, old.permissions()),
-            Err(_absent) => Ok(()),
+            Ok(old) if access != Access::Secret => {
+                fs::set_permissions(&temporary, old.permissions())
+            }
+            Ok(_) | Err(_) => Ok(()),
         })
         .and_then(|()| fs::rename(&temporary, &target));
     if written.is_err() {
@@ -47,6 +51,19 @@ pub(crate) fn back_up(path: &Path) -> io::Result<Option<PathBuf>> {
     }
     let copy = beside(path, "bak");
     fs::copy(path, &copy)?;
+    Ok(Some(copy))
+}
+
+/// As [`back_up`], for what holds secrets: nobody else may read the copy, whoever could read the file.
+///
+/// # Errors
+/// Whatever the file system says.
+pub(crate) fn back_up_secret(path: &Path) -> io::Result<Option<PathBuf>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let copy = beside(path, "bak");
+    replace(&copy, &fs::read(path)?, Access::Secret)?;
     Ok(Some(copy))
 }
 
@@ -81,7 +98,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 fn make_directory(path: &Path, access: Access) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let mode = match access {
-        Access::Private => 0o700,
+        Access::Secret | Access::Private => 0o700,
         Access::Usual => 0o777,
     };
     fs::DirBuilder::new()
@@ -105,7 +122,7 @@ fn write_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
 fn open_new(path: &Path, access: Access) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mode = match access {
-        Access::Private => 0o600,
+        Access::Secret | Access::Private => 0o600,
         Access::Usual => 0o666,
     };
     OpenOptions::new()

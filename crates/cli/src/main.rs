@@ -1,6 +1,7 @@
 //! The thin client of the bridge: reads the command line, asks the bridge, shows the answer.
 //! Knows nothing of MCP sessions, and of the bridge only what is on the wire.
 
+mod agent;
 mod arguments;
 mod ask;
 mod bridge;
@@ -11,11 +12,14 @@ mod moment;
 mod options;
 mod output;
 mod places;
+mod position;
+mod pump;
 mod schemas;
 mod screen;
 mod settings;
 mod sse;
 mod stdin;
+mod trace;
 mod usage;
 mod verbs;
 mod yaml;
@@ -26,13 +30,15 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::bridge::Bridge;
 use crate::failure::Failure;
-use crate::options::{CommandLine, Config, Verb};
+use crate::options::{CommandLine, Verb};
 use crate::output::{Mode, Output};
 use crate::places::Places;
 use crate::settings::Settings;
 use crate::verbs::Desk;
 
 fn main() -> ExitCode {
+    // First: an agent's servers run under this program as their supervisor.
+    transports::supervise::run_if_supervisor();
     let arguments = usage::spelled_out(std::env::args_os());
     let outcome = match CommandLine::try_parse_from(arguments) {
         Ok(line) => run(&line),
@@ -68,10 +74,10 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
             let text = CommandLine::command().render_long_help().to_string();
             output.raw(text.as_bytes())
         }
-        Verb::Connect(connect) => verbs::connect::connect(connect, &output, &places),
-        Verb::Config(Config::Validate { file }) => verbs::daemon::validate(file),
-        Verb::Config(Config::Import { source, write }) => {
-            verbs::import::import(source, write.as_deref(), &output, &places)
+        Verb::Connect(connect) => verbs::connect::connect(connect, &line.globals, &output, &places),
+        Verb::Config(config) => verbs::config::run(config, &output, &places),
+        Verb::Agent(agent) if !verbs::agent::asks_bridge(agent) => {
+            verbs::agent::run_here(agent, &output, &places)
         }
         remote => {
             let settings = Settings::resolve(&line.globals, &places)?;
@@ -106,6 +112,8 @@ async fn ask(desk: &Desk, verb: &Verb) -> Result<(), Failure> {
         Verb::Audit(audit) => verbs::record::audit(desk, audit).await,
         Verb::Server(verb) => verbs::servers::run(desk, verb).await,
         Verb::Doctor => verbs::doctor::doctor(desk).await,
+        Verb::Mcp(mcp) => verbs::mcp::mcp(desk, mcp).await,
+        Verb::Agent(agent) => verbs::agent::ask(desk, agent).await,
         Verb::Config(_)
         | Verb::Connect(_)
         | Verb::Skill

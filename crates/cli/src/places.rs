@@ -45,6 +45,24 @@ impl Places {
         self.config.join("cli.yaml")
     }
 
+    /// The user's agent's file.
+    #[must_use]
+    pub(crate) fn agent_config(&self) -> PathBuf {
+        self.config.join("config.yaml")
+    }
+
+    /// Tokens of this machine's agents.
+    #[must_use]
+    pub(crate) fn agent_tokens(&self) -> PathBuf {
+        self.config.join("agents")
+    }
+
+    /// What this machine's agents keep, a directory each: spool, lock, status.
+    #[must_use]
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.state.join("agents")
+    }
+
     /// Where the daemon's first start leaves the key.
     #[must_use]
     pub(crate) fn admin_key(&self) -> PathBuf {

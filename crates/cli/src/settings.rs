@@ -71,19 +71,41 @@ impl Settings {
     /// A usage failure that names the option, variable or file at fault.
     pub(crate) fn resolve(globals: &Globals, places: &Places) -> Result<Self, Failure> {
         let profile = read_profile(globals.profile.as_deref(), &places.profiles())?;
-        let url = globals
-            .url
-            .clone()
-            .or_else(|| profile.url.clone())
-            .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let url = parse_url(&url)?;
-        let (token, token_source) = find_token(globals, &profile, places, &url)?;
+        let mut settings = Self::without_token(globals, &profile)?;
+        let (token, source) = find_token(globals, &profile, places, &settings.url)?;
+        settings.token = token;
+        settings.token_source = source;
+        Ok(settings)
+    }
+
+    /// Where the bridge is and in which workspace, without looking for a credential.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub(crate) fn whereabouts(globals: &Globals, places: &Places) -> Result<Self, Failure> {
+        let profile = read_profile(globals.profile.as_deref(), &places.profiles())?;
+        Self::without_token(globals, &profile)
+    }
+
+    fn without_token(globals: &Globals, profile: &Profile) -> Result<Self, Failure> {
+        let url = globals.url.as_ref().or(profile.url.as_ref());
+        let url = parse_url(url.map_or(DEFAULT_URL, String::as_str))?;
+        let workspace = globals.workspace.as_ref().or(profile.workspace.as_ref());
         Ok(Self {
             url,
-            token,
-            token_source,
-            workspace: globals.workspace.clone().or(profile.workspace),
+            token: None,
+            token_source: "not looked for".to_owned(),
+            workspace: workspace.cloned(),
         })
+    }
+
+    /// An address below the bridge's.
+    #[must_use]
+    pub(crate) fn address(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        url
     }
 
     /// The bridge is on this machine.

@@ -10,6 +10,15 @@ use crate::failure::Failure;
 /// One event holds at most a whole result; the bridge's limit is far below.
 const MAX_EVENT_BYTES: usize = 128 * 1024 * 1024;
 
+/// One event that has data.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Where a stream can be resumed, if the sender said.
+    pub(crate) id: Option<String>,
+    /// The data, its lines joined.
+    pub(crate) data: String,
+}
+
 /// Splits bytes into events. Pure.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
@@ -23,20 +32,19 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The data of the next whole event; comments and events without data are skipped.
-    pub(crate) fn next_data(&mut self) -> Option<String> {
+    /// The next whole event; comments and events without data are skipped.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
         loop {
             let end = self.end_of_event()?;
             let frame: Vec<u8> = self.buffer.drain(..end).collect();
             self.searched = 0;
             let text = String::from_utf8_lossy(&frame);
-            let data: Vec<&str> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("data:"))
-                .map(|data| data.strip_prefix(' ').unwrap_or(data))
-                .collect();
+            let data: Vec<&str> = field(&text, "data:").collect();
             if !data.is_empty() {
-                return Some(data.join("\n"));
+                return Some(Event {
+                    id: field(&text, "id:").last().map(str::to_owned),
+                    data: data.join("\n"),
+                });
             }
         }
     }
@@ -64,6 +72,14 @@ impl Frames {
     fn len(&self) -> usize {
         self.buffer.len()
     }
+}
+
+/// The values of one field, each without the blank that may lead it.
+fn field<'a>(frame: &'a str, name: &'static str) -> impl Iterator<Item = &'a str> {
+    frame
+        .lines()
+        .filter_map(move |line| line.strip_prefix(name))
+        .map(|value| value.strip_prefix(' ').unwrap_or(value))
 }
 
 /// Reads one event's data.
@@ -95,11 +111,19 @@ impl EventStream {
     /// The next event's data as it was sent; `None` when the bridge ended the stream.
     ///
     /// # Errors
-    /// When the stream breaks off or an event is too long.
+    /// As [`EventStream::next_event`].
     pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
+        Ok(self.next_event().await?.map(|event| event.data))
+    }
+
+    /// The next event; `None` when the bridge ended the stream.
+    ///
+    /// # Errors
+    /// When the stream breaks off or an event is too long.
+    pub(crate) async fn next_event(&mut self) -> Result<Option<Event>, Failure> {
         loop {
-            if let Some(data) = self.frames.next_data() {
-                return Ok(Some(data));
+            if let Some(event) = self.frames.next_event() {
+                return Ok(Some(event));
             }
             if self.frames.len() > MAX_EVENT_BYTES {
                 return Err(Failure::protocol("an event is too long"));
@@ -128,9 +152,17 @@ mod tests {
             let mut found = Vec::new();
             for part in stream.chunks(size) {
                 frames.push(part);
-                found.extend(std::iter::from_fn(|| frames.next_data()));
+                found.extend(std::iter::from_fn(|| frames.next_event()));
             }
-            assert_eq!(found, ["{\"x\":1}", "a\nb"], "chunks of {size}");
+            let found: Vec<(Option<&str>, &str)> = found
+                .iter()
+                .map(|event| (event.id.as_deref(), event.data.as_str()))
+                .collect();
+            assert_eq!(
+                found,
+                [(Some("1"), "{\"x\":1}"), (Some("2"), "a\nb")],
+                "chunks of {size}"
+            );
         }
     }
 }

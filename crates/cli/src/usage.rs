@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::options::CommandLine;
 
 /// Operations whose verb has two words.
-const TWO_WORDS: [(&str, [&str; 2]); 13] = [
+const TWO_WORDS: [(&str, [&str; 2]); 14] = [
     ("open_session", ["session", "open"]),
     ("list_sessions", ["session", "list"]),
     ("inspect_session", ["session", "inspect"]),
@@ -23,12 +23,11 @@ const TWO_WORDS: [(&str, [&str; 2]); 13] = [
     ("stream_events", ["events", "--follow"]),
     ("stream_call", ["calls", "wait"]),
     ("list_audit", ["audit", "list"]),
+    ("list_agents", ["agent", "list"]),
 ];
 
 /// Verbs the design has and this version has not.
-const LATER: [&str; 7] = [
-    "agent", "approve", "deny", "mcp", "verify", "apply", "input",
-];
+const LATER: [&str; 3] = ["approve", "deny", "verify"];
 
 /// Global options that take the next word as their value.
 const VALUED: [&str; 5] = [

@@ -19,7 +19,9 @@ pub enum StateName {
     Degraded,
     /// Lost; waiting for or trying the next connection.
     Reconnecting,
-    /// Ended.
+    /// No new caller gets it: calls in flight on it finish, or its process or socket is being closed.
+    Closing,
+    /// Ended; nothing of it is left.
     Closed,
 }
 

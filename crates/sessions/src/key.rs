@@ -4,8 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use transports::ServerName;
+use sha2::{Digest as _, Sha256};
+use transports::tunnel::AgentId;
+use transports::{Endpoint, ServerName};
 use uuid::Uuid;
+
+use crate::registry::Target;
 
 /// Longest user, workspace or lane id, in bytes; long enough for an OIDC `sub`.
 pub const MAX_ID_BYTES: usize = 255;
@@ -152,12 +156,30 @@ pub struct SessionKey {
     pub lane: Option<Lane>,
     /// Set for isolation `call`.
     pub call: Option<Uuid>,
+    /// The agent it leads through: one name may lead to several of a user's agents.
+    pub via: Option<AgentId>,
 }
 
 impl SessionKey {
+    /// The key under which a caller's session with a target stands.
+    #[must_use]
+    pub fn of(caller: &Caller, target: &Target) -> Self {
+        let via = match &target.spec.endpoint {
+            Endpoint::Tunnel(tunnel) => Some(tunnel.agent.id().clone()),
+            Endpoint::Stdio(_)
+            | Endpoint::StreamableHttp(_)
+            | Endpoint::LegacySse(_)
+            | Endpoint::InProcess(_) => None,
+        };
+        Self {
+            via,
+            ..Self::named(caller, &target.spec.name, target.isolation)
+        }
+    }
+
     /// Applies a server's isolation to a caller.
     #[must_use]
-    pub fn of(caller: &Caller, server: &ServerName, isolation: Isolation) -> Self {
+    pub fn named(caller: &Caller, server: &ServerName, isolation: Isolation) -> Self {
         let own = isolation != Isolation::Shared;
         Self {
             user: own.then(|| caller.user.clone()),
@@ -165,6 +187,30 @@ impl SessionKey {
             server: server.clone(),
             lane: (isolation == Isolation::Lane).then(|| caller.lane.clone()),
             call: (isolation == Isolation::Call).then(Uuid::new_v4),
+            via: None,
         }
+    }
+
+    /// The key as an agent is told it: calls of different keys share no connection to the server. It begins with the
+    /// isolation; ids are in it as a digest only. The same session has the same key after a restart of the bridge.
+    #[must_use]
+    pub(crate) fn isolation_key(&self) -> String {
+        let kind = match (&self.user, &self.lane, &self.call) {
+            (_, _, Some(call)) => return format!("call:{}", call.simple()),
+            (_, Some(_), None) => "lane",
+            (Some(_), None, None) => "user",
+            (None, None, None) => "shared",
+        };
+        let mut digest = Sha256::new();
+        let user = self.user.as_ref().map_or("", UserId::as_str);
+        let lane = self.lane.as_ref().map_or("", Lane::as_str);
+        for part in [self.workspace.as_str(), self.server.as_str(), user, lane] {
+            // No id holds a blank.
+            digest.update(part);
+            digest.update(b" ");
+        }
+        let digest = digest.finalize();
+        let hex = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
+        format!("{kind}:{}", hex.collect::<String>())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::inspect::StateName;
-use crate::registry::ReconnectPolicy;
+use crate::limits::ReconnectPolicy;
 
 /// A connection that held this long was healthy: the next loss starts the backoff from its beginning.
 pub const HEALTHY_AFTER: Duration = Duration::from_mins(1);
@@ -39,6 +39,8 @@ pub enum State {
         until: Instant,
         /// Whether it was connected before.
         again: bool,
+        /// A good connection was lost: who wants the session need not wait for `until`.
+        on_demand: bool,
     },
     /// Over.
     Closed,
@@ -53,8 +55,10 @@ pub enum Event {
     Failed,
     /// The connection ended by itself.
     Lost,
-    /// Somebody wants the next try now, or its time has come.
+    /// The time of the next try has come.
     Retry,
+    /// A caller wants the session.
+    Wanted,
     /// A heartbeat was answered.
     PingAnswered,
     /// A heartbeat was not.
@@ -88,7 +92,7 @@ impl State {
                 missed: 0,
             },
             (Self::Opening { attempt, again }, Event::Failed | Event::Lost) => {
-                Self::backoff(attempt.saturating_add(1), again, moment)
+                Self::backoff((attempt.saturating_add(1), again, false), moment)
             }
             (Self::Ready { since, attempt, .. }, Event::Lost | Event::Failed) => {
                 Self::lost(since, attempt, moment)
@@ -129,24 +133,27 @@ impl State {
                     attempt,
                     until,
                     again,
+                    on_demand,
                 },
-                Event::Retry,
-            ) if until <= moment.now => Self::Opening { attempt, again },
+                Event::Retry | Event::Wanted,
+            ) if until <= moment.now || (on_demand && event == Event::Wanted) => {
+                Self::Opening { attempt, again }
+            }
             // A late event about a connection already gone, or a try before its time, changes nothing.
             (state, _) => state,
         }
     }
 
+    /// After a good connection the next caller may open again at once; automatic tries wait all the same,
+    /// so that the sessions of one server that went away do not come back together. A connection that followed
+    /// failures and did not hold is one more failure, or a server that dies of every call would be started by each.
     fn lost(since: Instant, attempt: u32, moment: Moment<'_>) -> Self {
         let held = moment.now.saturating_duration_since(since) >= HEALTHY_AFTER;
-        Self::backoff(
-            if held { 1 } else { attempt.saturating_add(1) },
-            true,
-            moment,
-        )
+        let attempt = if held { 1 } else { attempt.saturating_add(1) };
+        Self::backoff((attempt, true, attempt == 1), moment)
     }
 
-    fn backoff(attempt: u32, again: bool, moment: Moment<'_>) -> Self {
+    fn backoff((attempt, again, on_demand): (u32, bool, bool), moment: Moment<'_>) -> Self {
         let policy = moment.policy;
         if policy.attempts > 0 && attempt > policy.attempts {
             return Self::Closed;
@@ -164,6 +171,7 @@ impl State {
             attempt,
             until: moment.now + wait,
             again,
+            on_demand,
         }
     }
 
@@ -280,12 +288,46 @@ mod tests {
         assert_eq!(state, State::Closed);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn only_the_first_loss_lets_a_caller_open_before_the_wait_is_over() {
+        let now = Instant::now();
+        let ready = |attempt| State::Ready {
+            since: now,
+            attempt,
+            missed: 0,
+        };
+        let first = ready(0).after(Event::Lost, at(now, 0.5));
+        assert_eq!(
+            first.after(Event::Retry, at(now, 0.0)),
+            first,
+            "nobody asked"
+        );
+        let reopening = first.after(Event::Wanted, at(now, 0.0));
+        let attempt_after_one = State::Opening {
+            attempt: 1,
+            again: true,
+        };
+        assert_eq!(reopening, attempt_after_one);
+        for again in [
+            ready(1).after(Event::Lost, at(now, 0.5)),
+            reopening.after(Event::Failed, at(now, 0.5)),
+        ] {
+            assert_eq!(again.after(Event::Wanted, at(now, 0.0)), again);
+            let due = now + wait_of(again, now);
+            assert!(matches!(
+                again.after(Event::Wanted, at(due, 0.0)),
+                State::Opening { .. }
+            ));
+        }
+    }
+
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::Connected),
             Just(Event::Failed),
             Just(Event::Lost),
             Just(Event::Retry),
+            Just(Event::Wanted),
             Just(Event::PingAnswered),
             Just(Event::PingMissed),
             Just(Event::Refresh),

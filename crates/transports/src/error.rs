@@ -50,6 +50,12 @@ pub enum ConnectError {
         /// The deadline.
         after: Duration,
     },
+    /// The agent the server stands behind is not connected.
+    #[error("the agent `{agent}` is offline")]
+    AgentOffline {
+        /// Its id.
+        agent: String,
+    },
 }
 
 /// Why a request got no result.
@@ -115,6 +121,18 @@ pub enum RequestError {
         /// Whether the request may have been written before.
         executed: Executed,
     },
+    /// The agent the server stands behind is not connected: nothing was sent.
+    #[error("the agent `{agent}` is offline")]
+    AgentOffline {
+        /// Its id.
+        agent: String,
+    },
+    /// The agent lost the call: it was restarted, or no longer keeps the result. It may have run.
+    #[error("{detail}")]
+    Disconnected {
+        /// In words.
+        detail: String,
+    },
 }
 
 impl RequestError {
@@ -122,15 +140,17 @@ impl RequestError {
     #[must_use]
     pub fn executed(&self) -> Executed {
         match self {
-            Self::Unreachable { .. } | Self::NeedsAuth { .. } | Self::Overloaded { .. } => {
-                Executed::No
-            }
+            Self::Unreachable { .. }
+            | Self::NeedsAuth { .. }
+            | Self::Overloaded { .. }
+            | Self::AgentOffline { .. } => Executed::No,
             Self::Closed { executed } => *executed,
             Self::Rpc { .. }
             | Self::Timeout { .. }
             | Self::Protocol { .. }
             | Self::TooLarge { .. }
-            | Self::Exited { .. } => Executed::Unknown,
+            | Self::Exited { .. }
+            | Self::Disconnected { .. } => Executed::Unknown,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
-use hyper::body::Incoming;
 
 use crate::error::RequestError;
 use crate::http_client::{BodyFault, SendFault, read_body};
+use crate::http_pool::Answer;
 use crate::wire::{self, RpcError};
 
 /// Bytes of an error's body looked at; a JSON-RPC error is far smaller.
@@ -60,7 +60,7 @@ pub(crate) struct Refusal {
 }
 
 /// Reads an answer outside 2xx, quickly whatever its body does.
-pub(crate) async fn read_refusal(response: Response<Incoming>) -> Refusal {
+pub(crate) async fn read_refusal(response: Response<Answer>) -> Refusal {
     let status = response.status();
     let refusal = |error| Refusal {
         status,
@@ -157,7 +157,7 @@ pub(crate) fn unanswered(fault: SendFault) -> RequestError {
 }
 
 /// Reads a body of JSON.
-pub(crate) async fn read_json(body: Incoming, limit_bytes: usize) -> Result<Bytes, RequestError> {
+pub(crate) async fn read_json(body: Answer, limit_bytes: usize) -> Result<Bytes, RequestError> {
     read_body(body, limit_bytes)
         .await
         .map_err(|fault| match fault {
@@ -174,7 +174,7 @@ pub(crate) fn protocol(detail: &str) -> RequestError {
 }
 
 /// Reads and drops a small body so that its connection can be used again.
-pub(crate) async fn drain(response: Response<Incoming>) {
+pub(crate) async fn drain(response: Response<Answer>) {
     // Too long or broken: then the connection is closed instead.
     let _ = tokio::time::timeout(
         ERROR_BODY_TIMEOUT,

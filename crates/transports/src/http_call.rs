@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use crate::error::RequestError;
 use crate::handshake;
 use crate::http_answer::{self, Media, Refusal, protocol};
+use crate::http_core::{Core, Speech};
 use crate::http_headers;
 use crate::http_stream;
 use crate::spec::Era;
-use crate::streamable_http::{Core, Speech};
 use crate::wire::{self, Incoming as Message, Request};
 
 /// The specification's code for headers that do not match the body.
@@ -100,27 +100,20 @@ impl Core {
             if let Some(cursor) = &cursor {
                 params = params.with_text("cursor", cursor);
             }
-            let method = "tools/list";
-            let meta = wire::Params::default();
-            let timeout = Duration::ZERO;
             let request = Request {
-                method: method.into(),
                 params,
-                meta,
-                timeout,
-                progress: None,
-                repeatable: true,
+                ..Request::new("tools/list", Duration::ZERO)
             };
             let mut headers = speech.headers.clone();
-            http_headers::add_method(&mut headers, method);
-            let line = wire::encode_request(0, &request, &handshake::modern_meta(), false);
+            http_headers::add_method(&mut headers, &request.method);
+            let line = wire::encode_request(0, &request, handshake::meta_of(Era::Modern, None));
             let Ok(response) = self.send(Method::POST, headers, Bytes::from(line)).await else {
                 return;
             };
             let Ok(result) = http_stream::first_result(response, self.frame_bytes).await else {
                 return;
             };
-            self.mirrored.learn(&result);
+            let result = self.mirrored.learn(result);
             cursor = serde_json::from_str::<Next>(result.get())
                 .ok()
                 .and_then(|next| next.next_cursor);
@@ -176,7 +169,7 @@ impl Core {
             }
         };
         if speech.era == Era::Modern && call.request.method == "tools/list" {
-            self.mirrored.learn(&result);
+            return Ok(self.mirrored.learn(result));
         }
         Ok(result)
     }
@@ -236,8 +229,13 @@ impl Core {
                 self.hand_on(notification, call.request.progress.as_ref());
                 Ok(None)
             }
-            other => {
-                self.deliver(other).await;
+            // Rare, and large: boxed, so that every exchange need not hold the room.
+            Message::Request(asked) => {
+                Box::pin(self.ask(asked, call.request.asks.as_ref())).await;
+                Ok(None)
+            }
+            other @ Message::Batch(_) => {
+                Box::pin(self.deliver(other)).await;
                 Ok(None)
             }
         }

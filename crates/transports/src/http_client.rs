@@ -4,33 +4,24 @@
 //! written. Clients are shared by outbound policy, not by server: a connection opened under a wider
 //! policy must not be handed to a server with a narrower one.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tower_service::Service;
+use tower_service::Service as _;
 
+use crate::http_pool::{Answer, Host, Stream, Unanswered};
 use crate::outbound::{GuardedResolver, OutboundError, Rules};
 use crate::spec::OutboundPolicy;
 
-/// Idle connections kept for each host: as many as calls usually run at once against one server.
-const MAX_IDLE_PER_HOST: usize = 128;
-/// Idle connections are closed after this; common servers close theirs after 5 to 75 seconds anyway.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this much silence the kernel asks whether a peer behind a held stream is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// Clients that are remembered for sharing; one more policy than this gets a client of its own.
@@ -59,14 +50,24 @@ pub(crate) enum BodyFault {
 type Shared = (OutboundPolicy, Duration, Weak<HttpClient>);
 static SHARED: LazyLock<Mutex<Vec<Shared>>> = LazyLock::new(Mutex::default);
 
-/// A pool of connections under one outbound policy.
+/// What reaches hosts under one outbound policy.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    pool: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    /// Shared by all who go there; gone with the last of them.
+    hosts: Mutex<HashMap<Uri, Weak<Host>>>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    host: Arc<Host>,
+    /// Path and query, as the request line says them.
+    path: Uri,
 }
 
 impl HttpClient {
-    /// The client for this policy. Its pool closes when the last connection using it is gone.
+    /// The client for this policy. Its connections close when the last user is gone.
     pub(crate) fn shared(policy: &OutboundPolicy, connect_timeout: Duration) -> Arc<Self> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|(_, _, client)| client.strong_count() > 0);
@@ -77,39 +78,71 @@ impl HttpClient {
         if let Some(client) = found {
             return client;
         }
-        let client = Arc::new(Self::new(policy, connect_timeout));
+        let client = Arc::new(Self {
+            connector: Connector::new(Arc::new(Rules::new(policy)), connect_timeout),
+            hosts: Mutex::default(),
+        });
         if shared.len() < MAX_SHARED_CLIENTS {
             shared.push((policy.clone(), connect_timeout, Arc::downgrade(&client)));
         }
         client
     }
 
-    fn new(policy: &OutboundPolicy, connect_timeout: Duration) -> Self {
-        let pool = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .build(Connector::new(
-                Arc::new(Rules::new(policy)),
-                connect_timeout,
-            ));
-        Self { pool }
+    /// Where an absolute `http` or `https` URI leads; `None` for anything else.
+    pub(crate) fn destination(&self, uri: &Uri) -> Option<Destination> {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = path.parse().ok()?;
+        let host = Host::of(uri)?;
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(&host.uri).and_then(Weak::upgrade) {
+            return Some(Destination { host, path });
+        }
+        hosts.retain(|_, host| host.strong_count() > 0);
+        let host = Arc::new(host);
+        hosts.insert(host.uri.clone(), Arc::downgrade(&host));
+        Some(Destination { host, path })
     }
 
     /// Sends one request and waits for the head of its answer. The caller holds the deadline.
     pub(crate) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendFault> {
-        self.pool.request(request).await.map_err(|error| {
-            let connect = error.is_connect();
-            SendFault {
-                unsent: connect || was_never_written(&error),
-                stale: !connect && was_cut_off(&error),
-                detail: explain(&error, connect),
-            }
+        (method, to): (Method, &Destination),
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Answer>, SendFault> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = to.path.clone();
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(header::HOST, to.host.header());
+        let request = match to.host.send_parked(request).await {
+            Ok(answered) => return answered.map_err(|error| fault(&error)),
+            Err(request) => request,
+        };
+        // Boxed: opening is rare, and its state is large.
+        let stream = Box::pin(self.connector.connect(to.host.uri.clone()));
+        let stream = stream.await.map_err(|error| SendFault {
+            unsent: true,
+            stale: false,
+            detail: explain(&*error, true),
+        })?;
+        let sent = Box::pin(to.host.send_over(stream, request)).await;
+        sent.map_err(|error| match error {
+            Unanswered::Lost(error) => fault(&error),
+            Unanswered::Unsent(_) => SendFault {
+                unsent: true,
+                stale: false,
+                detail: "the connection closed before it was used".to_owned(),
+            },
         })
+    }
+}
+
+fn fault(error: &hyper::Error) -> SendFault {
+    SendFault {
+        unsent: was_never_written(error),
+        stale: was_cut_off(error),
+        detail: explain(error, false),
     }
 }
 
@@ -174,7 +207,7 @@ fn chain<'a>(
 }
 
 /// Reads a whole body of at most `limit_bytes`; one that came in one piece is not copied.
-pub(crate) async fn read_body(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, BodyFault> {
+pub(crate) async fn read_body(mut body: Answer, limit_bytes: usize) -> Result<Bytes, BodyFault> {
     let announced = body.size_hint();
     let over = |bytes: u64| usize::try_from(bytes).map_or(true, |bytes| bytes > limit_bytes);
     if over(announced.lower()) {
@@ -240,7 +273,13 @@ impl Connector {
         }
     }
 
-    async fn open(mut self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+    async fn connect(&self, uri: Uri) -> Result<Stream, BoxError> {
+        tokio::time::timeout(self.timeout, self.clone().open(uri))
+            .await
+            .map_err(|_| ConnectFault::Timeout(self.timeout))?
+    }
+
+    async fn open(mut self, uri: Uri) -> Result<Stream, BoxError> {
         // Literal addresses never reach the resolver, so they are judged here.
         let host = uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -257,28 +296,8 @@ impl Connector {
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        let timeout = self.timeout;
-        Box::pin(async move {
-            tokio::time::timeout(timeout, connector.open(uri))
-                .await
-                .map_err(|_| ConnectFault::Timeout(timeout))?
-        })
-    }
-}
-
 /// Built at the first `https` connection: reading the system's roots costs time and memory.
-fn tls_config() -> Option<Arc<ClientConfig>> {
+pub(crate) fn tls_config() -> Option<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let build = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -11,22 +11,34 @@ use tokio::sync::mpsc;
 use crate::connection::Inbound;
 use crate::error::RequestError;
 use crate::http_answer;
+use crate::http_core::{Core, NOTIFY_TIMEOUT};
 use crate::http_headers;
 use crate::spec::Era;
-use crate::streamable_http::{Core, NOTIFY_TIMEOUT};
-use crate::wire::{self, Incoming as Message, Notification};
+use crate::wire::{self, Incoming as Message, Notification, ServerRequest};
+
+/// News about the server as a whole. Old servers send them on whatever stream is open.
+fn concerns_everybody(method: &str) -> bool {
+    matches!(
+        method,
+        "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+            | "notifications/resources/updated"
+    )
+}
 
 impl Core {
-    /// A notification of a call's own stream: progress and log lines belong to the call.
+    /// A notification of a call's own stream: it belongs to the call unless it is news for everybody.
     pub(crate) fn hand_on(
         &self,
         notification: Notification,
         progress: Option<&mpsc::Sender<Notification>>,
     ) {
         let is_progress = notification.method == "notifications/progress";
-        let belongs = is_progress || notification.method == "notifications/message";
         let lost = match progress {
-            Some(channel) if belongs => channel.try_send(notification).is_err(),
+            Some(channel) if !concerns_everybody(&notification.method) => {
+                channel.try_send(notification).is_err()
+            }
             // Nobody asked for it.
             None if is_progress => false,
             _ => self
@@ -48,22 +60,33 @@ impl Core {
         for message in messages {
             match message {
                 Message::Notification(notification) => self.hand_on(notification, None),
-                Message::Request(request) => {
-                    let id = request.id.clone();
-                    if self.inbound.try_send(Inbound::Request(request)).is_err() {
-                        self.dropped.fetch_add(1, Ordering::Relaxed);
-                        let refusal = wire::encode_answer(
-                            &id,
-                            &Err((-32603, "the client is too busy".to_owned())),
-                        );
-                        // If it cannot be told, the server has its own deadline.
-                        let _ = self.notify(refusal, NOTIFY_TIMEOUT).await;
-                    }
-                }
+                Message::Request(request) => self.ask(request, None).await,
                 Message::Response(_) | Message::Batch(_) => {
                     self.garbage.fetch_add(1, Ordering::Relaxed);
                 }
             }
+        }
+    }
+
+    /// A request of the server, for the call on whose stream it came or for whoever owns the connection.
+    /// With nobody to take it, it is declined at once: never a hang.
+    pub(crate) async fn ask(
+        &self,
+        request: ServerRequest,
+        asks: Option<&mpsc::Sender<ServerRequest>>,
+    ) {
+        let id = request.id.clone();
+        // A ping asks for the connection, whatever stream it takes.
+        let taken = match asks.filter(|_| request.method != "ping") {
+            Some(channel) => channel.try_send(request).is_ok(),
+            None => self.inbound.try_send(Inbound::Request(request)).is_ok(),
+        };
+        if !taken {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            let refusal =
+                wire::encode_answer(&id, &Err((-32603, "the client is too busy".to_owned())));
+            // If it cannot be told, the server has its own deadline.
+            let _ = self.notify(refusal, NOTIFY_TIMEOUT).await;
         }
     }
 

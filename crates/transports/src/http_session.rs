@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response};
-use hyper::body::Incoming;
 use serde::Deserialize;
 
 use crate::error::{Executed, RequestError};
 use crate::http_answer::{self, protocol};
 use crate::http_call::{Call, Outcome};
+use crate::http_core::{Core, Speech};
 use crate::http_headers::{SESSION, VERSION};
+use crate::http_pool::Answer;
 use crate::http_stream;
 use crate::spec::Era;
-use crate::streamable_http::{Core, Speech};
-use crate::wire;
+use crate::wire::{self, EraMeta};
+use crate::wishes::{log_level_request, watch_request};
 
 /// How long a call that failed with its session waits for the new one.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a new session may take to be told one thing it forgot.
+const SAY_AGAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest session id; it travels in each request's head.
 const MAX_SESSION_BYTES: usize = 1024;
 
@@ -45,7 +48,7 @@ impl Core {
     }
 
     /// Keeps the session a server gave with its answer to `initialize`, and how it was asked.
-    pub(crate) fn take_session(&self, response: &Response<Incoming>, line: &Bytes) {
+    pub(crate) fn take_session(&self, response: &Response<Answer>, line: &Bytes) {
         let session = response
             .headers()
             .get(SESSION)
@@ -89,7 +92,7 @@ impl Core {
     }
 
     /// Opens a new session in place of number `lost`. Of several that found it dead, one does the work.
-    pub(crate) async fn renew(&self, lost: u64) -> Result<(), RequestError> {
+    pub(crate) async fn renew(self: &Arc<Self>, lost: u64) -> Result<(), RequestError> {
         let Ok(_turn) = self.renewing.acquire().await else {
             return Err(RequestError::Closed {
                 executed: Executed::No,
@@ -105,7 +108,47 @@ impl Core {
             after: self.renew_timeout,
         }))?;
         self.announce_possible_change();
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = core.stop.cancelled() => {}
+                () = core.say_again(lost + 1) => {}
+            }
+        });
         Ok(())
+    }
+
+    /// Tells a new session what was asked of the one before it: the log level and the watched resources.
+    /// Beside the calls, not before them; given up when the session is replaced in its turn.
+    async fn say_again(&self, generation: u64) {
+        let level = self.wishes.log_level().map(log_level_request);
+        let watched = self.wishes.wanted().resources;
+        let watched = watched.iter().map(|uri| watch_request(true, uri));
+        for request in level.into_iter().chain(watched) {
+            let speech = self.speech();
+            if speech.generation != generation {
+                return;
+            }
+            // One after the other under the one id that no call has.
+            let line = Bytes::from(wire::encode_request(0, &request, EraMeta::Legacy));
+            let said = async {
+                let sent = self.send(Method::POST, speech.headers.clone(), line).await;
+                let response = sent.map_err(http_answer::unanswered)?;
+                if !response.status().is_success() {
+                    return Err(http_answer::read_refusal(response).await.error);
+                }
+                http_stream::first_result(response, self.frame_bytes).await
+            };
+            match tokio::time::timeout(SAY_AGAIN_TIMEOUT, said).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(rpc.method = %request.method, error = %error, "transports.not_said_again");
+                }
+                Err(_elapsed) => {
+                    tracing::warn!(rpc.method = %request.method, "transports.not_said_again");
+                }
+            }
+        }
     }
 
     pub(crate) async fn greet_again(&self, greeting: Bytes, lost: u64) -> Result<(), RequestError> {

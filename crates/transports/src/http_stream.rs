@@ -7,16 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Method, Response};
-use hyper::body::Incoming;
 use serde_json::value::RawValue;
 
 use crate::error::RequestError;
 use crate::http_answer::{self, Media, protocol};
 use crate::http_call::{Call, Failure};
+use crate::http_core::{Core, Speech};
 use crate::http_headers;
+use crate::http_pool::Answer;
 use crate::spec::Era;
 use crate::sse::{SseEvent, SseFault, SseReader};
-use crate::streamable_http::{Core, Speech};
 use crate::wire::{self, Incoming as Message};
 
 /// Pause before a broken stream is taken up, when the server named none.
@@ -29,7 +29,7 @@ const MAX_RESUME_FAILURES: u32 = 3;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The reader of one response.
-pub(crate) type Reader = SseReader<Incoming>;
+pub(crate) type Reader = SseReader<Answer>;
 
 /// Where a stream broke, and how soon it may be taken up.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(crate) fn is_message(event: &SseEvent) -> bool {
 /// Reads the answer to `call` off the stream its POST was answered with.
 pub(crate) async fn read(
     core: &Arc<Core>,
-    body: Incoming,
+    body: Answer,
     call: &Call<'_>,
     speech: &Speech,
 ) -> Result<Box<RawValue>, Failure> {
@@ -161,7 +161,7 @@ pub(crate) async fn open(core: &Arc<Core>, speech: &Speech, last_id: Option<&str
 }
 
 /// Judges the answer to a request for a stream.
-pub(crate) async fn opened(response: Response<Incoming>, frame_bytes: usize) -> Opened {
+pub(crate) async fn opened(response: Response<Answer>, frame_bytes: usize) -> Opened {
     let status = response.status();
     if status.is_success() && http_answer::media(response.headers()) == Media::EventStream {
         return Opened::Stream(SseReader::new(response.into_body(), frame_bytes));
@@ -188,7 +188,7 @@ fn release(core: &Arc<Core>, mut reader: Reader) {
 
 /// The first result in an answer, whatever its shape: for the repeated handshake, where nothing else counts.
 pub(crate) async fn first_result(
-    response: Response<Incoming>,
+    response: Response<Answer>,
     frame_bytes: usize,
 ) -> Result<Box<RawValue>, RequestError> {
     let of = |message| match message {

@@ -4,6 +4,7 @@
 //! (`docs/ARCHITECTURE.md`, decision 1). Knows no user, no workspace, no policy and no SQL;
 //! secrets arrive as values.
 
+mod carrier;
 pub mod connection;
 pub mod error;
 pub mod frame;
@@ -11,14 +12,18 @@ mod handshake;
 mod http_answer;
 mod http_call;
 mod http_client;
+mod http_core;
 mod http_headers;
 mod http_listen;
 mod http_notices;
+mod http_pool;
 mod http_session;
 mod http_stream;
 mod legacy_sse;
+mod listen;
 mod mirrored_params;
 pub mod name;
+mod open;
 pub mod outbound;
 pub mod pending;
 mod pipe;
@@ -30,15 +35,20 @@ mod streamable_http;
 pub mod supervise;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod told;
+mod tree;
+pub mod tunnel;
 pub mod wire;
+mod wishes;
 
-pub use connection::{
-    ConnectOptions, Connection, Inbound, PeerInfo, ProcessFacts, Supervision, connect,
-};
+pub use connection::{ConnectOptions, Connection, Inbound, PeerInfo, ProcessFacts, Supervision};
 pub use error::{CloseReason, ConnectError, Executed, RequestError};
+pub use mirrored_params::{Mirror, mirrors};
 pub use name::{InvalidServerName, ServerName};
+pub use open::{connect, connect_unless};
 pub use spec::{
     Endpoint, Era, EraChoice, HttpSpec, InProcess, OutboundPolicy, ServerSpec, StdioSpec, Timeouts,
-    WireLimits,
+    TunnelSpec, WireLimits,
 };
-pub use wire::{Notification, Params, Request, RequestId, ServerRequest};
+pub use stdio::is_inherited;
+pub use wire::{LogLevel, Notification, Params, Request, RequestId, ResultHead, ServerRequest};

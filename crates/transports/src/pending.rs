@@ -26,10 +26,31 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Table {
     waiting: HashMap<u64, Waiting>,
-    /// Cancelled and timed-out requests whose answers may still come; those are no fault of the server.
+    /// Requests that stay open for as long as the server speaks. They are outside of the bound, and no
+    /// stray answer is taken for theirs.
+    standing: HashMap<u64, Waiting>,
+    /// Requests given up, by the caller or because their answer was broken, whose (true) answers may
+    /// still come; those are no fault of the server.
     left: VecDeque<u64>,
     /// Set once the stream ended: nobody may wait any more.
     ended: bool,
+}
+
+impl Table {
+    fn take(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id);
+        waiting.or_else(|| self.standing.remove(&id))
+    }
+
+    /// Takes a request out before it was answered.
+    fn give_up(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.take(id)?;
+        if self.left.len() == LEFT_REMEMBERED {
+            self.left.pop_front();
+        }
+        self.left.push_back(id);
+        Some(waiting)
+    }
 }
 
 /// The requests in flight.
@@ -81,17 +102,25 @@ impl Pending {
         Ok(Some(receiver))
     }
 
+    /// Enters a request that stays open before it is written; `None` when the stream has ended.
+    pub fn enter_standing(
+        &self,
+        id: u64,
+        notes: Option<mpsc::Sender<Notification>>,
+    ) -> Option<oneshot::Receiver<Outcome>> {
+        let (answer, receiver) = oneshot::channel();
+        let mut table = self.table();
+        if table.ended {
+            return None;
+        }
+        let progress = notes;
+        table.standing.insert(id, Waiting { answer, progress });
+        Some(receiver)
+    }
+
     /// Takes a request out: it was answered, cancelled or timed out. False when it was gone already.
     pub fn leave(&self, id: u64) -> bool {
-        let mut table = self.table();
-        let was_waiting = table.waiting.remove(&id).is_some();
-        if was_waiting {
-            if table.left.len() == LEFT_REMEMBERED {
-                table.left.pop_front();
-            }
-            table.left.push_back(id);
-        }
-        was_waiting
+        self.table().give_up(id).is_some()
     }
 
     /// Requests in flight.
@@ -110,7 +139,7 @@ impl Pending {
     /// is in flight it fails, for its answer will not come (rulings.md § Upstream faults).
     pub fn answer(&self, response: Response) {
         let mut table = self.table();
-        if let Some(waiting) = response.id.and_then(|id| table.waiting.remove(&id)) {
+        if let Some(waiting) = response.id.and_then(|id| table.take(id)) {
             drop(table);
             let outcome = response.outcome.map_err(|error| RequestError::Rpc {
                 code: error.code,
@@ -161,9 +190,25 @@ impl Pending {
         None
     }
 
-    /// Fails one request.
+    /// Hands a notification about a request that stays open to it: that it is acknowledged, or ended.
+    /// Gives it back when it is about none.
+    pub fn about_standing(&self, notification: Notification) -> Option<Notification> {
+        let about = notification.params.as_deref().and_then(standing_id);
+        let table = self.table();
+        let Some(standing) = about.and_then(|id| table.standing.get(&id)) else {
+            return Some(notification);
+        };
+        if let Some(channel) = &standing.progress
+            && channel.try_send(notification).is_err()
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Fails one request. Its true answer may come yet, and is nobody's then.
     pub fn fail(&self, id: u64, error: RequestError) {
-        let waiting = self.table().waiting.remove(&id);
+        let waiting = self.table().give_up(id);
         if let Some(waiting) = waiting {
             let _ = waiting.answer.send(Err(error));
         }
@@ -179,8 +224,10 @@ impl Pending {
     pub fn end(&self, error: impl Fn() -> RequestError) {
         let waiting: Vec<Waiting> = {
             let mut table = self.table();
+            let table = &mut *table;
             table.ended = true;
-            table.waiting.drain().map(|(_, waiting)| waiting).collect()
+            let all = table.waiting.drain().chain(table.standing.drain());
+            all.map(|(_, waiting)| waiting).collect()
         };
         for waiting in waiting {
             let _ = waiting.answer.send(Err(error()));
@@ -208,4 +255,24 @@ impl Pending {
     pub fn garbage(&self) -> u64 {
         self.garbage.load(Ordering::Relaxed)
     }
+}
+
+/// The request an acknowledgement or a cancellation is about.
+fn standing_id(params: &RawValue) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct About {
+        #[serde(default, rename = "requestId")]
+        request_id: Option<u64>,
+        #[serde(default, rename = "_meta")]
+        meta: Option<Meta>,
+    }
+    #[derive(Deserialize)]
+    struct Meta {
+        #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
+        subscription_id: u64,
+    }
+    let about: About = serde_json::from_str(params.get()).ok()?;
+    about
+        .request_id
+        .or_else(|| about.meta.map(|meta| meta.subscription_id))
 }

@@ -12,6 +12,7 @@ use tokio::io::DuplexStream;
 use url::Url;
 
 use crate::name::ServerName;
+use crate::tunnel::bridge::Agent;
 
 /// Everything `connect` needs.
 #[derive(Debug, Clone)]
@@ -39,6 +40,19 @@ pub enum Endpoint {
     LegacySse(HttpSpec),
     /// A server inside this process, one stream per connection.
     InProcess(InProcess),
+    /// A server behind an agent.
+    Tunnel(TunnelSpec),
+}
+
+/// A server behind an agent.
+#[derive(Debug, Clone)]
+pub struct TunnelSpec {
+    /// The agent.
+    pub agent: Agent,
+    /// The server, as the agent names it.
+    pub server: String,
+    /// Calls of different keys share no connection of the agent to the server.
+    pub isolation_key: String,
 }
 
 /// Makes the client's end of a stream to a server inside this process.

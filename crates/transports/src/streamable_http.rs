@@ -8,69 +8,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderMap, Method};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Inbound, PeerInfo};
+use crate::connection::Inbound;
 use crate::error::{CloseReason, ConnectError, Executed, RequestError};
 use crate::http_call::{Call, Outcome};
-use crate::http_client::HttpClient;
+use crate::http_client::{Destination, HttpClient};
+use crate::http_core::{Core, NOTIFY_TIMEOUT, Speech};
 use crate::http_headers;
 use crate::http_listen;
 use crate::mirrored_params::Mirrored;
-use crate::outbound;
+use crate::outbound::{self, OutboundError};
 use crate::spec::{Era, HttpSpec, ServerSpec};
 use crate::wire::{self, Request};
+use crate::wishes::Wishes;
 
-/// How long a message nobody waits for may take: a cancellation, a refusal.
-pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the farewell to a legacy session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Background messages at once; a server too slow for so many cancellations gets no more of them.
-const MAX_BACKGROUND: usize = 64;
 
 /// A server reached by streamable HTTP.
 #[derive(Debug)]
 pub(crate) struct HttpCarrier {
     core: Arc<Core>,
-}
-
-/// What the calls and the listener share.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) client: Arc<HttpClient>,
-    pub(crate) uri: Uri,
-    pub(crate) base: HeaderMap,
-    pub(crate) frame_bytes: usize,
-    pub(crate) in_flight_limit: usize,
-    pub(crate) renew_timeout: Duration,
-    pub(crate) speech: watch::Sender<Arc<Speech>>,
-    pub(crate) inbound: mpsc::Sender<Inbound>,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) in_flight: AtomicUsize,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) garbage: AtomicU64,
-    /// The `initialize` line of the handshake, to be said again when the session was lost.
-    pub(crate) greeting: watch::Sender<Option<Bytes>>,
-    pub(crate) renewing: Semaphore,
-    pub(crate) knows_no_post: AtomicBool,
-    pub(crate) mirrored: Mirrored,
-}
-
-/// What is spoken at the moment. Replaced whole, so that a call sees one state.
-#[derive(Debug)]
-pub(crate) struct Speech {
-    pub(crate) era: Era,
-    pub(crate) session: Option<HeaderValue>,
-    /// Counts the sessions of this connection: who found number 3 dead must not replace number 4.
-    pub(crate) generation: u64,
-    /// All headers that do not depend on the message.
-    pub(crate) headers: HeaderMap,
 }
 
 impl HttpCarrier {
@@ -81,9 +43,9 @@ impl HttpCarrier {
     pub(crate) fn new(
         http: &HttpSpec,
         spec: &ServerSpec,
-        inbound: mpsc::Sender<Inbound>,
+        (inbound, wishes): (mpsc::Sender<Inbound>, Arc<Wishes>),
     ) -> Result<Self, ConnectError> {
-        let (client, uri, base) = reach(http, spec)?;
+        let (client, to, base) = reach(http, spec)?;
         let speech = Speech {
             era: Era::Modern,
             session: None,
@@ -92,13 +54,14 @@ impl HttpCarrier {
         };
         let core = Core {
             client,
-            uri,
+            to,
             base,
             frame_bytes: spec.limits.frame_bytes,
             in_flight_limit: spec.limits.in_flight,
             renew_timeout: spec.timeouts.initialize,
             speech: watch::Sender::new(Arc::new(speech)),
             inbound,
+            wishes,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             in_flight: AtomicUsize::new(0),
@@ -123,14 +86,14 @@ impl HttpCarrier {
         });
     }
 
-    /// The handshake is done: listens for what the server says by itself.
-    pub(crate) fn ready(&self, info: &PeerInfo) {
-        if let Some(plan) = http_listen::Plan::of(info) {
+    /// The handshake is done: listens for what a legacy server says by itself.
+    pub(crate) fn ready(&self, era: Era) {
+        if era == Era::Legacy {
             let core = Arc::clone(&self.core);
             self.core.tasks.spawn(async move {
                 tokio::select! {
                     () = core.stop.cancelled() => {}
-                    () = http_listen::listen(&core, plan) => {}
+                    () = http_listen::listen(&core) => {}
                 }
             });
         }
@@ -148,6 +111,10 @@ impl HttpCarrier {
             .as_ref()
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned)
+    }
+
+    pub(crate) fn count_dropped(&self) {
+        self.core.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notifications lost, and messages that were none.
@@ -201,6 +168,21 @@ impl HttpCarrier {
         }
     }
 
+    /// Sends a request that stays open, outside of the bound on calls, and waits for its end.
+    pub(crate) async fn stand(&self, id: u64, line: String, request: &Request) -> Outcome {
+        let core = &self.core;
+        let call = Call {
+            id,
+            line: Bytes::from(line),
+            request,
+        };
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => Err(RequestError::Closed { executed: Executed::Unknown }),
+            outcome = core.call(&call) => outcome,
+        }
+    }
+
     /// Sends a message nobody answers.
     pub(crate) async fn notify(&self, line: String, timeout: Duration) -> Result<(), RequestError> {
         self.core.notify(line, timeout).await
@@ -237,7 +219,7 @@ impl Drop for HttpCarrier {
 pub(crate) fn reach(
     http: &HttpSpec,
     spec: &ServerSpec,
-) -> Result<(Arc<HttpClient>, Uri, HeaderMap), ConnectError> {
+) -> Result<(Arc<HttpClient>, Destination, HeaderMap), ConnectError> {
     let refused = |error: &dyn std::error::Error| ConnectError::Unreachable {
         detail: error.to_string(),
     };
@@ -249,11 +231,11 @@ pub(crate) fn reach(
         .as_str()
         .parse()
         .map_err(|error: http::uri::InvalidUri| refused(&error))?;
-    Ok((
-        HttpClient::shared(&http.outbound, spec.timeouts.connect),
-        uri,
-        base,
-    ))
+    let client = HttpClient::shared(&http.outbound, spec.timeouts.connect);
+    let to = client
+        .destination(&uri)
+        .ok_or_else(|| refused(&OutboundError::NoHost))?;
+    Ok((client, to, base))
 }
 
 /// One of the places for requests in flight.
@@ -300,53 +282,5 @@ impl Drop for Parting<'_> {
                 let _ = core.notify(line, NOTIFY_TIMEOUT).await;
             });
         }
-    }
-}
-
-impl Core {
-    pub(crate) fn speech(&self) -> Arc<Speech> {
-        Arc::clone(&self.speech.borrow())
-    }
-
-    /// Sees every change of session.
-    pub(crate) fn speeches(&self) -> watch::Receiver<Arc<Speech>> {
-        self.speech.subscribe()
-    }
-
-    pub(crate) fn respeak(&self, change: impl FnOnce(&Speech) -> Speech) {
-        self.speech
-            .send_modify(|speech| *speech = Arc::new(change(speech)));
-    }
-
-    /// Runs something that nobody waits for, if there is room and a runtime.
-    pub(crate) fn in_background(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
-        if self.tasks.len() >= MAX_BACKGROUND {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let stop = self.stop.clone();
-            self.tasks.spawn_on(
-                async move {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = work => {}
-                    }
-                },
-                &runtime,
-            );
-        }
-    }
-
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, crate::http_client::SendFault> {
-        let mut request = HttpRequest::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        self.client.send(request).await
     }
 }

@@ -3,7 +3,8 @@
 //! The program re-executes itself as a small single-threaded supervisor between itself and the server.
 //! The supervisor is a subreaper (what double-forks away comes back to it), asks the kernel for a SIGTERM
 //! when the bridge dies, and kills everything below it before it leaves. It copies no byte: the server
-//! inherits the pipes.
+//! inherits the pipes. Should the supervisor itself be killed, the kernel kills the server (which asked for
+//! it just before it became the server), and the bridge what is left of the tree (`tree`).
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -20,8 +21,14 @@ use nix::unistd::{Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, getppid};
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
+use crate::tree::children_of;
+
 /// First argument of a supervisor process.
 const MARKER: &str = "--paperbot-supervise";
+/// First argument of a process that is about to become a server.
+const SERVER_MARKER: &str = "--paperbot-become";
+/// This program, even after it was replaced on the disk.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Seconds between SIGTERM and SIGKILL for the server's group.
 const TERM_GRACE_S: u32 = 1;
 /// Rounds of "kill every child" before the supervisor gives up on a tree that forks faster than it dies.
@@ -39,12 +46,16 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// Must stand first in `main`: before threads, before a runtime.
 pub fn run_if_supervisor() {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == MARKER) {
-        let code = supervise(arguments.collect());
-        std::process::exit(i32::from(code));
-    }
-    // This program can be re-executed as a supervisor.
-    let _ = PROGRAM.set(PathBuf::from("/proc/self/exe"));
+    let code = match arguments.next() {
+        Some(first) if first == MARKER => supervise(arguments.collect()),
+        Some(first) if first == SERVER_MARKER => become_server(arguments.collect()),
+        _ => {
+            // This program can be re-executed as a supervisor.
+            let _ = PROGRAM.set(PathBuf::from(THIS_PROGRAM));
+            return;
+        }
+    };
+    std::process::exit(i32::from(code));
 }
 
 /// Names another program to run as supervisor, for programs whose `main` is not ours (tests).
@@ -96,12 +107,7 @@ pub(crate) async fn spawn_from_lasting_thread(command: Command) -> Spawned {
 
 fn supervise(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
-    let parent = arguments
-        .next()
-        .and_then(|text| text.to_str()?.parse::<i32>().ok());
-    let Some(program) = arguments.next() else {
-        return EXIT_NOT_STARTED;
-    };
+    let parent = pid_in(arguments.next());
     let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGTERM,
@@ -123,13 +129,14 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
         // The bridge died between fork and here: there will be no signal.
         return EXIT_NOT_STARTED;
     }
-    let server = Command::new(&program)
+    let server = Command::new(THIS_PROGRAM)
+        .arg(SERVER_MARKER)
+        .arg(std::process::id().to_string())
         .args(arguments)
         .process_group(0)
         .spawn();
     let Ok(server) = server else {
-        let _ = writeln!(std::io::stderr(), "the command could not be started");
-        return EXIT_NOT_STARTED;
+        return not_started();
     };
     let Ok(pid) = i32::try_from(server.id()) else {
         return EXIT_NOT_STARTED;
@@ -140,6 +147,34 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
     let code = watch(Pid::from_raw(pid), &signals);
     kill_everything();
     code
+}
+
+/// Becomes the server, in the process the supervisor started for it: only this process can ask the kernel
+/// to be killed with its parent, and it stays asked for when the program is replaced.
+fn become_server(arguments: Vec<OsString>) -> u8 {
+    let mut arguments = arguments.into_iter();
+    let parent = pid_in(arguments.next());
+    let Some(program) = arguments.next() else {
+        return EXIT_NOT_STARTED;
+    };
+    let death = prctl::set_pdeathsig(Signal::SIGKILL);
+    if death.is_err() || parent.is_some_and(|pid| getppid() != Pid::from_raw(pid)) {
+        return EXIT_NOT_STARTED;
+    }
+    // The bridge keeps off huge pages for itself; its servers decide on their own.
+    let _ = prctl::set_thp_disable(false);
+    // Returns only when there is no such program.
+    let _ = Command::new(program).args(arguments).exec();
+    not_started()
+}
+
+fn pid_in(argument: Option<OsString>) -> Option<i32> {
+    argument?.to_str()?.parse().ok()
+}
+
+fn not_started() -> u8 {
+    let _ = writeln!(std::io::stderr(), "the command could not be started");
+    EXIT_NOT_STARTED
 }
 
 /// The pipes are the server's alone: held open here too, the bridge would never see one end of them close.
@@ -202,16 +237,6 @@ fn kill_everything() {
             return;
         }
     }
-}
-
-/// The direct children of a process, from the kernel's own list.
-#[must_use]
-pub(crate) fn children_of(pid: u32) -> Vec<i32> {
-    let list =
-        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_ascii_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .collect()
 }
 
 /// An exit in words, seen through the supervisor or not.

@@ -168,14 +168,10 @@ async fn open(url: &str) -> (Arc<Connection>, mpsc::Receiver<Inbound>) {
 }
 
 fn request(method: &'static str, params: Params) -> Request {
-    let timeout = Duration::from_secs(30);
     Request {
-        method: method.into(),
         params,
-        meta: Params::default(),
-        timeout,
-        progress: None,
         repeatable: true,
+        ..Request::new(method, Duration::from_secs(30))
     }
 }
 

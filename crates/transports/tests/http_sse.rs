@@ -176,14 +176,10 @@ async fn open(
 fn call(message: &str) -> Request {
     let arguments = RawValue::from_string(json!({ "message": message }).to_string()).unwrap();
     Request {
-        method: "tools/call".into(),
         params: Params::default()
             .with_text("name", "echo")
             .with("arguments", arguments),
-        meta: Params::default(),
-        timeout: Duration::from_secs(30),
-        progress: None,
-        repeatable: false,
+        ..Request::new("tools/call", Duration::from_secs(30))
     }
 }
 

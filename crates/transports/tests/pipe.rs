@@ -34,14 +34,10 @@ async fn open(server: &FakeServer) -> (std::sync::Arc<Connection>, mpsc::Receive
 fn call(message: &str) -> Request {
     let arguments = RawValue::from_string(json!({"message": message}).to_string()).unwrap();
     Request {
-        method: "tools/call".into(),
         params: Params::default()
             .with_text("name", "echo")
             .with("arguments", arguments),
-        meta: Params::default(),
-        timeout: MINUTE,
-        progress: None,
-        repeatable: false,
+        ..Request::new("tools/call", MINUTE)
     }
 }
 
@@ -311,6 +307,27 @@ async fn an_oversized_answer_hurts_only_its_own_call() {
     let error = connection.request(call("x")).await.unwrap_err();
     assert!(matches!(error, RequestError::TooLarge { .. }), "{error:?}");
     assert!(other.await.unwrap().unwrap().get().contains("patient"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_late_answer_to_a_failed_call_fails_no_other() {
+    let server = FakeServer::legacy();
+    let (connection, _messages) = open(&server).await;
+    server.behave(Behaviour::Slow(Duration::from_secs(5)));
+    let other = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.request(call("patient")).await }
+    });
+    settle().await;
+    server.behave(Behaviour::Line(
+        "{\"jsonrpc\":\"2.0\",\"id\":@ID@,\"result\":{\"cut\":".into(),
+    ));
+    let error = connection.request(call("x")).await.unwrap_err();
+    assert!(matches!(error, RequestError::Protocol { .. }), "{error:?}");
+    let id = server.seen().last().unwrap()["id"].clone();
+    server.push(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+    assert!(other.await.unwrap().unwrap().get().contains("patient"));
+    assert_eq!(connection.garbage_frames(), 1, "the broken line alone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,14 +90,7 @@ async fn python() -> std::sync::Arc<Connection> {
 }
 
 fn request(method: &'static str) -> Request {
-    Request {
-        method: method.into(),
-        params: Params::default(),
-        meta: Params::default(),
-        timeout: Duration::from_secs(30),
-        progress: None,
-        repeatable: false,
-    }
+    Request::new(method, Duration::from_secs(30))
 }
 
 fn alive(pid: i32) -> bool {
@@ -286,6 +279,60 @@ async fn many_open_and_close_cycles_leave_no_process_and_no_file() {
         "{} files, {before} before",
         open_files()
     );
+}
+
+/// The parent of a process.
+fn parent_of(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_the_server_and_all_below_it_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let connection = python().await;
+    let server = i32::try_from(connection.process().unwrap().pid).unwrap();
+    let params = Params::default().with_text("file", &file.display().to_string());
+    let fork = Request {
+        params,
+        ..request("fork")
+    };
+    connection.request(fork).await.unwrap();
+    let grandchild: i32 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert!(alive(server) && alive(grandchild));
+    kill(Pid::from_raw(parent_of(server)), Signal::SIGKILL).unwrap();
+    let reason = connection.closed().await;
+    assert!(
+        matches!(&reason, CloseReason::Exited(words) if words.contains("SIGKILL")),
+        "{reason:?}"
+    );
+    connection.close().await;
+    assert!(gone(server).await && gone(grandchild).await);
+}
+
+#[tokio::test]
+async fn the_kernel_kills_a_server_whose_supervisor_is_killed_while_nobody_watches() {
+    // Nothing of this crate is in this process but the parent's number.
+    let mut supervisor = std::process::Command::new(env!("CARGO_BIN_EXE_paperbot-supervisor"))
+        .args(["--paperbot-supervise", &std::process::id().to_string()])
+        .args(["sh", "-c", "echo up; exec sleep 600"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(supervisor.stdout.as_mut().unwrap(), &mut up).unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", supervisor.id());
+    let server: i32 = std::fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(alive(server));
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    assert!(gone(server).await);
 }
 
 /// The next test runs this very binary again, and this one in it, as the bridge that gets killed.

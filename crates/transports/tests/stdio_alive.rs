@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use transports::{
-    ConnectOptions, Connection, Endpoint, EraChoice, Params, Request, RequestError, ServerName,
-    ServerSpec, StdioSpec, Timeouts, WireLimits, connect, supervise,
+    ConnectOptions, Connection, Endpoint, EraChoice, Request, RequestError, ServerName, ServerSpec,
+    StdioSpec, Timeouts, WireLimits, connect, supervise,
 };
 
 const SERVER: &str = r#"
@@ -75,14 +75,7 @@ async fn open() -> std::sync::Arc<Connection> {
 }
 
 fn request(method: &'static str) -> Request {
-    Request {
-        method: method.into(),
-        params: Params::default(),
-        meta: Params::default(),
-        timeout: Duration::from_secs(12),
-        progress: None,
-        repeatable: false,
-    }
+    Request::new(method, Duration::from_secs(12))
 }
 
 #[tokio::test]

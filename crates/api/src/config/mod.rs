@@ -6,6 +6,7 @@ pub mod sections;
 pub mod source;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use broker::Definition;
 use broker::limits::{CallLimits, CatalogLimits};
@@ -13,14 +14,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use transports::{OutboundPolicy, ServerName};
 
-pub use self::sections::{Audit, Auth, Limits, LogFormat, Outbound, Sessions, Shutdown, Telemetry};
+pub use self::sections::{
+    Audit, Auth, Limits, LocalAgent, LogFormat, Mcp, Outbound, Sessions, Shutdown, Telemetry,
+};
 pub use self::source::{ConfigError, Source};
 
 /// Where the daemon listens without a word to the contrary.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 
 /// Keys of the contract that later versions bring. They are refused, never silently ignored.
-pub const NOT_IN_THIS_VERSION: [&str; 22] = [
+pub const NOT_IN_THIS_VERSION: [&str; 17] = [
     "cluster",
     "tls",
     "jwt",
@@ -32,15 +35,10 @@ pub const NOT_IN_THIS_VERSION: [&str; 22] = [
     "confirm_ttl_s",
     "breaker",
     "pins",
-    "runner",
-    "agent",
     "expose",
-    "always_expose",
     "file",
-    "server",
     "rest",
     "wasm",
-    "tunnel",
     "vault",
     "public_key",
 ];
@@ -63,6 +61,8 @@ pub struct File {
     pub sessions: Sessions,
     /// Bounds of requests and calls.
     pub limits: Limits,
+    /// The MCP endpoints.
+    pub mcp: Mcp,
     /// How long records are kept.
     pub audit: Audit,
     /// How long an idempotency key is remembered.
@@ -71,6 +71,8 @@ pub struct File {
     pub catalog_max_age_s: u64,
     /// How the daemon ends.
     pub shutdown: Shutdown,
+    /// The bridge's own agent.
+    pub local_agent: LocalAgent,
     /// Where servers that are not in this file may lead.
     pub outbound: Outbound,
     /// Logs.
@@ -89,10 +91,12 @@ impl Default for File {
             auth: Auth::default(),
             sessions: Sessions::default(),
             limits: Limits::default(),
+            mcp: Mcp::default(),
             audit: Audit::default(),
             idempotency_retention_s: 24 * 3600,
             catalog_max_age_s: CatalogLimits::default().max_age.as_secs(),
             shutdown: Shutdown::default(),
+            local_agent: LocalAgent::default(),
             outbound: Outbound::default(),
             telemetry: Telemetry::default(),
             servers: BTreeMap::new(),
@@ -122,6 +126,7 @@ impl File {
         CallLimits {
             result_bytes: self.limits.result_bytes,
             in_flight_per_user: self.limits.in_flight_per_user,
+            input_wait: Duration::from_secs(self.limits.input_wait_s),
             ..CallLimits::default()
         }
     }
@@ -146,6 +151,7 @@ impl File {
             ("auth.keys", same_auth),
             ("sessions", self.sessions == newer.sessions),
             ("limits", self.limits == newer.limits),
+            ("mcp", self.mcp == newer.mcp),
             ("audit", self.audit == newer.audit),
             (
                 "idempotency_retention_s",
@@ -156,6 +162,7 @@ impl File {
                 self.catalog_max_age_s == newer.catalog_max_age_s,
             ),
             ("shutdown", self.shutdown == newer.shutdown),
+            ("local_agent", self.local_agent == newer.local_agent),
             ("outbound", self.outbound == newer.outbound),
             ("telemetry", self.telemetry == newer.telemetry),
         ]

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sessions::{ReconnectPolicy, SessionLimits};
 
+use crate::mcp::McpLimits;
+
 /// Who may come in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -98,6 +100,36 @@ impl Default for Reconnect {
     }
 }
 
+/// The MCP endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mcp {
+    /// A session of a client older than 2026-07-28 that nobody used for this long ends.
+    pub session_idle_s: u64,
+    /// Such sessions kept at once; the least used makes room, and comes back when it is asked for.
+    pub max_sessions: usize,
+}
+
+impl Default for Mcp {
+    fn default() -> Self {
+        Self {
+            session_idle_s: 8 * 3600,
+            max_sessions: 10_000,
+        }
+    }
+}
+
+impl Mcp {
+    /// In the terms of the face.
+    #[must_use]
+    pub fn limits(&self) -> McpLimits {
+        McpLimits {
+            session_idle: Duration::from_secs(self.session_idle_s),
+            max_sessions: self.max_sessions,
+        }
+    }
+}
+
 /// Bounds of requests and calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -108,6 +140,8 @@ pub struct Limits {
     pub result_bytes: usize,
     /// Calls of one user at once.
     pub in_flight_per_user: usize,
+    /// How long what a server asks its caller back waits for an answer; then it is declined.
+    pub input_wait_s: u64,
 }
 
 impl Default for Limits {
@@ -116,6 +150,7 @@ impl Default for Limits {
             body_bytes: 10 * 1024 * 1024,
             result_bytes: 16 * 1024 * 1024,
             in_flight_per_user: 64,
+            input_wait_s: 300,
         }
     }
 }
@@ -145,6 +180,25 @@ pub struct Shutdown {
 impl Default for Shutdown {
     fn default() -> Self {
         Self { grace_s: 10 }
+    }
+}
+
+/// The bridge's own agent, which runs servers marked `runner: agent` in a process that outlives the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalAgent {
+    /// There is one; it is started when a server wants it. Without it such servers are refused.
+    pub enabled: bool,
+    /// It ends itself and its servers when no daemon came for so long.
+    pub orphan_s: u64,
+}
+
+impl Default for LocalAgent {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            orphan_s: 600,
+        }
     }
 }
 

@@ -243,6 +243,8 @@ fn check(file: &File) -> Result<(), ConfigError> {
             "/limits/in_flight_per_user",
             file.limits.in_flight_per_user == 0,
         ),
+        ("/limits/input_wait_s", file.limits.input_wait_s == 0),
+        ("/local_agent/orphan_s", file.local_agent.orphan_s == 0),
         ("/sessions/max", file.sessions.max == 0),
         ("/sessions/max_per_user", file.sessions.max_per_user == 0),
         (

@@ -78,10 +78,6 @@ fn what_a_later_version_brings_is_refused_and_not_ignored() {
         ("telemetry: {otlp: 'http://127.0.0.1'}", "otlp"),
         ("limits: {rate: {}}", "rate"),
         ("servers: {calc: {transport: wasm}}", "wasm"),
-        (
-            "servers: {a: {transport: stdio, command: [x], runner: agent}}",
-            "runner",
-        ),
     ] {
         let told = complaint(yaml);
         assert!(

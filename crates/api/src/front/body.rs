@@ -62,7 +62,11 @@ impl<T: DeserializeOwned + Default> FromRequest<Shared> for JsonOrDefault<T> {
     }
 }
 
-async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Refused> {
+/// Reads a body whole.
+///
+/// # Errors
+/// `invalid_request`, `payload_too_large`.
+pub async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Refused> {
     let told = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());

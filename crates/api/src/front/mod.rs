@@ -18,8 +18,8 @@ use broker::{Asker, ErrorCode, Principal, Role, Trace};
 use futures_util::FutureExt as _;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderName, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION,
+    CACHE_CONTROL, ETAG, HeaderName, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sessions::{UserId, WorkspaceId};
@@ -33,14 +33,27 @@ use crate::problem::Refused;
 
 /// Routes without a credential, GET and HEAD only. Everything else needs one.
 pub const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/health"];
+/// Routes whose caller has no key and shows something else: an agent its token, in the first frames; an agent that
+/// is being paired, nothing yet, or what it polls with.
+pub const OWN_CREDENTIAL: [(&str, &str); 3] = [
+    ("GET", "/v1/agents/tunnel"),
+    ("POST", "/v1/agents/pair"),
+    ("POST", "/v1/agents/pair/poll"),
+];
 /// Open as well when the owner says `docs_public: true`.
 const PUBLIC_DOCS: [&str; 2] = ["/openapi.json", "/docs"];
 /// The trace of the request, on every answer.
 const TRACE_HEADER: HeaderName = HeaderName::from_static("x-trace-id");
 /// The workspace a request stands in.
 const WORKSPACE_HEADER: &str = "x-workspace";
+/// How headers begin that mirror a tool's arguments (MCP 2026-07-28).
+const MIRRORED_PREFIX: &str = "mcp-param-";
 /// The user of a bridge without keys.
 const LOCAL_USER: &str = "local";
+
+/// Marks an answer whose failure has a body of its own: JSON-RPC tells failures in its own words.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsItIs;
 
 /// The one door.
 #[derive(Debug, Clone)]
@@ -67,9 +80,8 @@ impl Front {
         let trace = headers::trace(request.headers());
         let trace_id = trace.id();
         let path = request.uri().path().to_owned();
-        let span = tracing::debug_span!(
-            "api.request", trace_id = %trace_id, http.method = %request.method(), http.path = %path
-        );
+        // Whatever is logged while this request is handled holds its trace.
+        let span = tracing::info_span!("api.request", trace_id = %trace_id);
         let handled =
             AssertUnwindSafe(self.handle(request, trace).instrument(span.clone())).catch_unwind();
         let (outcome, origin) = match handled.await {
@@ -83,13 +95,22 @@ impl Front {
                 (Err(refused), None)
             }
         };
+        let code = outcome.as_ref().err().map(Refused::code);
         let mut response = match outcome {
             Ok(response) => settle(response, &path, &trace_id),
             Err(refused) => refused.answer(&path, &trace_id),
         };
         dress(&mut response, &trace_id, origin);
-        self.meters.answered(response.status());
-        span.in_scope(|| tracing::debug!(http.status = response.status().as_u16(), "answered"));
+        let status = response.status();
+        self.meters.answered(status);
+        span.in_scope(|| {
+            let (http_status, code) = (status.as_u16(), code.map_or("-", ErrorCode::as_str));
+            if status.is_client_error() || status.is_server_error() {
+                tracing::info!(http.path = %path, http.status = http_status, code, "refused");
+            } else {
+                tracing::debug!(http.path = %path, http.status = http_status, "answered");
+            }
+        });
         response
     }
 
@@ -109,7 +130,7 @@ impl Front {
         };
         if request.method() == Method::OPTIONS {
             let outcome = match &origin {
-                Some(_) => Ok(preflight()),
+                Some(_) => Ok(preflight(request.headers())),
                 None => Err(Refused::new(
                     ErrorCode::Forbidden,
                     "OPTIONS needs an allowed Origin",
@@ -152,7 +173,18 @@ impl Front {
 
 fn is_open(method: &Method, path: &str, live: &Live) -> bool {
     let reads = method == Method::GET || method == Method::HEAD;
-    reads && (OPEN_ROUTES.contains(&path) || (live.docs_public && PUBLIC_DOCS.contains(&path)))
+    has_own_credential(method.as_str(), path)
+        || reads
+            && (OPEN_ROUTES.contains(&path) || (live.docs_public && PUBLIC_DOCS.contains(&path)))
+}
+
+fn has_own_credential(method: &str, path: &str) -> bool {
+    OWN_CREDENTIAL.contains(&(method, path))
+}
+
+/// Whether some route of a path needs no key.
+pub(crate) fn is_open_path(path: &str) -> bool {
+    OPEN_ROUTES.contains(&path) || OWN_CREDENTIAL.iter().any(|(_, open)| *open == path)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
@@ -207,6 +239,9 @@ fn local_admin(workspace: Option<&str>) -> Result<Principal, Refused> {
 /// A failure that did not come from a handler of ours (a rejection inside axum) becomes a problem too.
 fn settle(response: Response, path: &str, trace_id: &str) -> Response {
     let status = response.status();
+    if response.extensions().get::<AsItIs>().is_some() {
+        return response;
+    }
     if status.is_client_error() {
         return Refused::invalid("the request cannot be read").answer(path, trace_id);
     }
@@ -234,7 +269,7 @@ fn dress(response: &mut Response, trace_id: &str, origin: Option<HeaderValue>) {
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(VARY, HeaderValue::from_static("origin"));
-        let exposed = "etag, location, retry-after, x-trace-id";
+        let exposed = "etag, location, mcp-session-id, retry-after, x-trace-id";
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static(exposed),
@@ -242,16 +277,28 @@ fn dress(response: &mut Response, trace_id: &str, origin: Option<HeaderValue>) {
     }
 }
 
-fn preflight() -> Response {
+fn preflight(asked: &HeaderMap) -> Response {
     let mut response = answer::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     let methods = HeaderValue::from_static("GET, POST, PUT, DELETE");
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-    let allowed = "accept, authorization, content-type, idempotency-key, if-match, if-none-match, \
-                   last-event-id, prefer, traceparent, x-workspace";
-    headers.insert(
-        ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static(allowed),
+    let mut allowed = String::from(
+        "accept, authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, \
+         mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, prefer, traceparent, x-workspace",
     );
+    // Tools name these; no list can know them.
+    let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
+    let asked = asked
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    for name in asked.split(',').map(str::trim) {
+        if name.to_ascii_lowercase().starts_with(MIRRORED_PREFIX) {
+            allowed.push_str(", ");
+            allowed.push_str(name);
+        }
+    }
+    if let Ok(allowed) = HeaderValue::try_from(allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
     response
 }

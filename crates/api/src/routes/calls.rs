@@ -60,7 +60,7 @@ async fn call_tool(State(app): State<Shared>, Asked(asker): Asked, request: Requ
         return match app.broker.admit_call(&asker, request).await? {
             Admitted::Pending(pending) => {
                 let peer = Peer::of(&head.extensions);
-                call_stream::run(&app, &asker, pending, peer).await
+                Box::pin(call_stream::run(&app, &asker, pending, peer)).await
             }
             Admitted::Answer(CallAnswer::Done(done)) => Ok(call_stream::replayed(&done)),
             Admitted::Answer(other) => answered(&asker, other),
@@ -87,8 +87,11 @@ fn wanted(body: wire::CallRequest, headers: &HeaderMap) -> Result<CallTool, Refu
         schema_hash: body.schema_hash,
         confirm_token: body.confirm_token,
         dry_run: body.dry_run,
+        agent_id: body.agent_id,
         idempotency_key: headers::idempotency_key(headers)?,
         respond_async: headers::respond_async(headers),
+        followed: headers::wants_events(headers),
+        client: None,
     })
 }
 
@@ -98,7 +101,7 @@ pub(super) fn lane(text: Option<String>) -> Result<Lane, Refused> {
 }
 
 /// A deadline of a body.
-pub(super) fn timeout(millis: Option<u64>) -> Result<Option<Duration>, Refused> {
+pub(crate) fn timeout(millis: Option<u64>) -> Result<Option<Duration>, Refused> {
     match millis {
         Some(0) => Err(at("/timeout_ms", "a deadline must be in the future")),
         Some(millis) => Ok(Some(Duration::from_millis(millis))),

@@ -2,13 +2,14 @@
 
 use axum::extract::{RawQuery, State};
 use broker::operations::catalog::{HelpRequest, ListCatalog};
+use bytes::Bytes;
 use catalog::Kind;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::views;
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, JSON};
 use crate::app::{Asked, Shared};
 use crate::front::headers;
 use crate::front::query::Query;
@@ -75,10 +76,19 @@ async fn list_catalog(
             ));
         }
     }
+    let since = request.since.is_some();
+    let stamp = app.broker.catalog_stamp(&asker).await?;
+    if let Some(page) = app.pages.get(&stamp, raw.as_deref()).filter(|_| !since) {
+        return Ok(answer::tagged(answer::bytes(page, JSON), stamp.hash()));
+    }
     let found = app.broker.list_catalog(&asker, request).await?;
     let hash = found.catalog_hash.clone();
-    let response = answer::json(&views::catalog(found, names_only))?;
-    Ok(answer::tagged(response, &hash))
+    let page = Bytes::from(answer::json_text(&views::catalog(found, names_only))?);
+    // Only what surely belongs to the stamp; what a page is compared with is not part of it.
+    if !since && app.broker.catalog_stamp(&asker).await? == stamp {
+        app.pages.keep(&stamp, raw.as_deref(), &page);
+    }
+    Ok(answer::tagged(answer::bytes(page, JSON), &hash))
 }
 
 fn kinds(values: &[String]) -> Result<Vec<Kind>, Refused> {

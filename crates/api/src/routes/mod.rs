@@ -1,15 +1,20 @@
 //! The routes of the contract, one file per group, and the OpenAPI document made from them.
 
+mod agents;
 mod calls;
 mod catalog;
 mod events;
+mod input;
 mod offers;
 mod principals;
 mod records;
 mod servers;
 mod sessions;
 mod system;
+mod tunnel;
 pub mod views;
+
+pub(crate) use calls::timeout;
 
 use axum::Router;
 use broker::operations::page::PageRequest;
@@ -43,12 +48,15 @@ pub fn all() -> (OpenApiRouter<Shared>, OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi())
         .merge(catalog::routes())
         .merge(calls::routes())
+        .merge(input::routes())
         .merge(offers::routes())
         .merge(sessions::routes())
         .merge(servers::routes())
         .merge(events::routes())
         .merge(records::routes())
         .merge(principals::routes())
+        .merge(agents::routes())
+        .merge(tunnel::routes())
         .merge(system::routes());
     let document = finish(router.to_openapi());
     (router, document)
@@ -58,6 +66,7 @@ pub fn all() -> (OpenApiRouter<Shared>, OpenApi) {
 pub fn router(app: Shared) -> Router {
     let (router, _) = all();
     Router::from(router)
+        .merge(crate::mcp::routes())
         .fallback(async || Refused::new(broker::ErrorCode::ResourceNotFound, "no such path"))
         .method_not_allowed_fallback(async || Refused::verb())
         .with_state(app)
@@ -70,7 +79,7 @@ fn finish(mut document: OpenApi) -> OpenApi {
         components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
     }
     for (path, item) in &mut document.paths.paths {
-        let open = crate::front::OPEN_ROUTES.contains(&path.as_str());
+        let open = crate::front::is_open_path(path);
         let operations = [
             &mut item.get,
             &mut item.post,

@@ -70,7 +70,8 @@ async fn readyz(State(app): State<Shared>, asker: Option<Extension<Asker>>) -> A
         let config = app.reload_fault.load_full();
         let config = config.map_or_else(|| "ok".to_owned(), |fault| fault.to_string());
         let broker = ready.as_ref().err().map_or("ok", |code| code.as_str());
-        body["detail"] = json!({"broker": broker, "config": config});
+        let lost = app.broker.lost_rows();
+        body["detail"] = json!({"broker": broker, "config": config, "lost_rows": lost});
     }
     let code = if ready.is_ok() {
         StatusCode::OK

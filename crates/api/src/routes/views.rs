@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use broker::Fault;
 use broker::operations::calls::{CallView, ToolResult};
 use broker::operations::catalog::{CatalogAnswer, CatalogItem, HelpItem, ServerStatus};
 use broker::operations::page::Page;
 use broker::operations::servers::{ServerView, TestReport};
 use broker::operations::sessions::SessionView;
+use broker::{Fault, InputRequest};
 use catalog::{Entry, Kind};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
@@ -218,6 +218,14 @@ pub fn prompt(item: &CatalogItem) -> wire::Prompt {
     }
 }
 
+fn input_request(asked: InputRequest) -> wire::InputRequest {
+    wire::InputRequest {
+        key: asked.key,
+        method: asked.method,
+        params: asked.params,
+    }
+}
+
 /// A call as its owner sees it later.
 #[must_use]
 pub fn call(view: CallView) -> wire::Call {
@@ -235,8 +243,10 @@ pub fn call(view: CallView) -> wire::Call {
         state: view.state.as_str().to_owned(),
         trace_id: view.trace_id,
         session_id: view.session_id,
+        agent_id: view.agent_id,
         schema_hash: view.schema_hash,
         idempotency_key: view.idempotency_key,
+        input_requests: view.input_requests.into_iter().map(input_request).collect(),
         created_at: view.created_at,
         ended_at: view.ended_at,
         duration_ms: view.duration_ms,
@@ -305,7 +315,13 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 }
 
 fn time(at: SystemTime) -> String {
-    DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
+    moment(DateTime::<Utc>::from(at))
+}
+
+/// RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// A server as people see it.

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -139,6 +141,14 @@ impl Accept {
     }
 }
 
+/// What a connection has to hear of besides its requests.
+enum Interrupt {
+    /// The listener closes: no request after the present one.
+    Closing,
+    /// The client is gone, or the drain's time is over.
+    Gone,
+}
+
 struct Connection {
     front: Front,
     app: Shared,
@@ -171,22 +181,37 @@ impl Connection {
             .max_buf_size(MAX_HEAD_BYTES)
             // A client may close its sending half and still wait for the answer (rulings.md).
             .half_close(true)
-            .serve_connection(io, service);
+            .serve_connection(io, service)
+            // For the tunnel of agents, which goes on by itself (`tunnels`).
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
-        let closing = self.app.closing.clone();
-        let mut told = false;
+        // Looked at only when something of it happened, not at each step of each request.
+        let mut interrupts = FuturesUnordered::new();
+        interrupts.push(self.interrupted(&peer, &stream, true).boxed());
         loop {
             tokio::select! {
+                biased;
                 // The outcome is the client's business: a broken connection is no error of ours.
                 _ = connection.as_mut() => break,
-                () = closing.cancelled(), if !told => {
-                    told = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = peer.gone(&stream) => break,
-                () = self.abort.cancelled() => break,
+                Some(interrupt) = interrupts.next() => match interrupt {
+                    Interrupt::Gone => break,
+                    Interrupt::Closing => {
+                        connection.as_mut().graceful_shutdown();
+                        interrupts.push(self.interrupted(&peer, &stream, false).boxed());
+                    }
+                },
             }
         }
+        drop(interrupts);
         self.app.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The next thing that ends this connection, or with `listening` begins its end.
+    async fn interrupted(&self, peer: &Peer, stream: &TcpStream, listening: bool) -> Interrupt {
+        tokio::select! {
+            () = self.app.closing.cancelled(), if listening => Interrupt::Closing,
+            () = peer.gone(stream) => Interrupt::Gone,
+            () = self.abort.cancelled() => Interrupt::Gone,
+        }
     }
 }

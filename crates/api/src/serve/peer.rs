@@ -6,6 +6,7 @@
 //! is sent from time to time; a reset drops the connection and with it the handler's future, which cancels
 //! the call.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,10 +32,15 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PROBES: usize = 3600;
 /// A client that takes no byte of its answer for this long holds the connection for nothing.
 pub const WRITE_STALL: Duration = Duration::from_mins(1);
-/// Largest single read: request heads fit, and clearing it costs little.
-const READ_BYTES: usize = 4 * 1024;
+/// Largest single read: request heads and most bodies fit.
+const READ_BYTES: usize = 16 * 1024;
 /// What is sent to find out.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+thread_local! {
+    /// What is read passes through here: cleared once a thread, not at each read.
+    static CHUNK: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
 
 /// A handler works and nothing of its answer was written.
 const WORKING: u8 = 1;
@@ -163,19 +169,22 @@ impl Read for PeerIo {
         cx: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut chunk = [0_u8; READ_BYTES];
         let room = buffer.remaining().min(READ_BYTES);
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(&mut chunk[..room]) {
+            let read = CHUNK.with_borrow_mut(|chunk| {
+                let read = self.stream.try_read(&mut chunk[..room]);
+                if let Ok(count) = read {
+                    buffer.put_slice(&chunk[..count]);
+                }
+                read
+            });
+            match read {
                 Ok(0) if room > 0 => {
                     self.peer.read_end();
                     return Poll::Ready(Ok(()));
                 }
-                Ok(count) => {
-                    buffer.put_slice(&chunk[..count]);
-                    return Poll::Ready(Ok(()));
-                }
+                Ok(_) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

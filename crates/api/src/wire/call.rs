@@ -1,5 +1,7 @@
 //! `call_tool` and the life of a call.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -32,6 +34,9 @@ pub struct CallRequest {
     /// Check everything, send nothing.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub dry_run: bool,
+    /// Exactly this agent of the caller's; `ref` may name its server as the agent does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
 }
 
 /// A call that ended with a result.
@@ -117,6 +122,9 @@ pub struct Call {
     /// The session it ran on, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// The agent that runs it; `@local` is the bridge's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
     /// The definition it was checked against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_hash: Option<String>,
@@ -131,12 +139,39 @@ pub struct Call {
     /// From accepted to terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// With `input_required`: what the server asks, to be answered by `POST …/input`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_requests: Vec<InputRequest>,
     /// With `succeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<CallResult>,
     /// With every other terminal state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<Problem>>,
+}
+
+/// What the server of a running call asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct InputRequest {
+    /// Names the question within its call.
+    pub key: String,
+    /// `elicitation/create`, `sampling/createMessage` or `roots/list`.
+    pub method: String,
+    /// The method's own parameters, untouched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<Object>))]
+    pub params: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/calls/{call_id}/input`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct InputResponses {
+    /// By key: the method's raw result, or `{"error": {"code", "message"}}`.
+    #[cfg_attr(feature = "daemon", schema(value_type = Object))]
+    pub responses: BTreeMap<String, Box<RawValue>>,
 }
 
 /// A tool's result, its members untouched.

@@ -10,8 +10,8 @@ pub struct Event {
     /// 16 hex digits; rises per workspace.
     pub id: String,
     /// `tool_status`, `tool_log`, `tool_result`, `session_opened`, `session_ready`, `session_degraded`,
-    /// `session_reconnecting`, `session_closed`, `catalog_changed`, `server_version`, `config_reload_failed`,
-    /// `resync`.
+    /// `session_reconnecting`, `session_closed`, `catalog_changed`, `server_version`, `agent_online`,
+    /// `agent_offline`, `config_reload_failed`, `resync`.
     #[serde(rename = "type")]
     pub kind: String,
     /// RFC 3339, UTC.
@@ -28,6 +28,9 @@ pub struct Event {
     /// The same as `call_id`, under the name the tunnel uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub req_id: Option<String>,
+    /// The agent that runs the call, or that came or went; `@local` is the bridge's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
     /// The type's own members.
     #[cfg_attr(feature = "daemon", schema(value_type = Object))]
     pub data: Box<RawValue>,

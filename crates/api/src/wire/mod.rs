@@ -2,6 +2,7 @@
 //!
 //! Never holds a rule, a default of the daemon or a connection. Payloads of servers stay raw JSON text.
 
+pub mod agent;
 pub mod call;
 pub mod catalog;
 pub mod codes;
@@ -16,7 +17,13 @@ pub mod system;
 
 use serde::{Deserialize, Serialize};
 
-pub use call::{Call, CallAccepted, CallDone, CallRequest, CallResult, DryRun};
+pub use agent::{
+    Agent, AgentServer, AgentToken, AgentTokenRequest, AgentTools, DefaultAgent, PairConfirm,
+    PairPoll, PairRequest, PairStanding, Paired, Pairing,
+};
+pub use call::{
+    Call, CallAccepted, CallDone, CallRequest, CallResult, DryRun, InputRequest, InputResponses,
+};
 pub use catalog::{Catalog, CatalogItem, Help, HelpItem, Hints, ServerState};
 pub use event::Event;
 pub use offer::{

@@ -37,7 +37,7 @@ pub struct Session {
     pub isolation: String,
     /// Who shares it and why, in a sentence.
     pub sharing: String,
-    /// `opening`, `ready`, `degraded`, `reconnecting`, `closed`.
+    /// `opening`, `ready`, `degraded`, `reconnecting`; `closing` while its last calls finish or its process leaves.
     pub state: String,
     /// RFC 3339: since when.
     pub since: String,

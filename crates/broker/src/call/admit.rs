@@ -6,22 +6,26 @@ use std::time::Duration;
 use catalog::Entry;
 use chrono::Utc;
 use tokio::time::Instant;
+use transports::Params;
 
-use super::CallId;
-use super::find::{Found, caller};
+use super::find::Found;
 use super::repeat::{check_same, request_digest};
 use super::run::{Job, Unsettled};
+use super::{CallId, core_tasks};
 use crate::arguments::Arguments;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
 use crate::ledger::{Begun, CallKind, Intent};
 use crate::operations::calls::{Admitted, CallAnswer, CallTool, DryRun, PendingCall};
+use crate::operations::relay::ClientSide;
 use crate::operations::{Broker, Inner};
 use crate::policy::Decision;
 use crate::upstream_fault::Exchange;
 
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
+/// How long a call waits for room in the queue of the ledger; a store that works makes some within milliseconds.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// When the call must have ended, and how long that is from now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
@@ -52,6 +56,11 @@ async fn check(
     check_shape(inner, &request)?;
     let wait = due(request.timeout.unwrap_or(inner.calls.default_timeout));
     let found = inner.find_tool(asker, &request, wait.at).await?;
+    if let Some(agent) = &request.agent_id {
+        // One tool has one name in the ledger, also where the caller used the agent's own.
+        tracing::trace!(agent.id = agent, "call.routed");
+        request.reference = found.tool.reference.to_string();
+    }
     // The server's own default holds only where the caller named none.
     let due = match (request.timeout, found.server.definition.timeout_ms) {
         (None, Some(ms)) => due(Duration::from_millis(ms)),
@@ -68,7 +77,8 @@ async fn check(
             &found, &arguments,
         ))));
     }
-    let intent = intent(asker, &request, &found, &arguments);
+    let intent =
+        intent(asker, &request, &found, &arguments).through(found.server.agent_id(), due.after);
     if intent.idempotency_key.is_some()
         && let Some(row) = inner.ledger.find_key(&intent).await?
     {
@@ -100,15 +110,19 @@ async fn accept(
     wish: Wish,
 ) -> Result<Admitted, BrokerError> {
     let Wish {
-        request,
+        mut request,
         found,
         arguments,
         due,
     } = wish;
+    found.server.check_agent()?;
     let permit = inner.gate.enter(&asker.principal.user)?;
-    inner.check_backlog()?;
+    if !intent.is_durable() {
+        inner.await_room(due.at).await?;
+    }
     // From here on somebody must settle it, also when the caller goes away while the intent is committed.
-    let (unsettled, live) = Unsettled::begin(inner, intent);
+    let agent = found.server.agent().cloned();
+    let (unsettled, live) = Unsettled::begin(inner, intent, agent);
     if live.intent.is_durable() {
         match inner.ledger.begin(&live.intent).await {
             Ok(Begun::Fresh) => {}
@@ -127,17 +141,24 @@ async fn accept(
     let job = Job {
         live,
         permit,
-        caller: caller(asker, &request.lane),
+        caller: asker.caller(&request.lane),
         exchange: Exchange::Tool {
             read_only: found.hints.read_only,
         },
         repeatable: found.hints.read_only || found.hints.idempotent,
-        method: "tools/call",
-        params: tool_params(&found.tool, arguments)?,
+        method: "tools/call".into(),
+        params: tool_params(&found.tool, arguments, request.client.as_deref_mut())?,
         trace: asker.trace.clone(),
         server: found.server,
         deadline: due.at,
         timeout: due.after,
+        attended: request.followed || request.client.is_some() || live_on(&request),
+        drives_task: core_tasks::is_demanded(&found.tool.raw)
+            && request
+                .client
+                .as_ref()
+                .is_none_or(|one| !one.knows_core_tasks),
+        client: request.client.take(),
     };
     let pending = PendingCall::new(unsettled, job);
     if request.respond_async {
@@ -236,24 +257,43 @@ fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Argument
         idempotency_key: request.idempotency_key.clone(),
         request_digest: request_digest(request, arguments),
         read_only: found.hints.read_only,
-        detached: request.respond_async,
+        detached: request.respond_async
+            || request.client.as_ref().is_some_and(|one| one.asks_later),
         created_at: Utc::now(),
+        agent_id: None,
+        deadline_at: None,
     }
 }
 
-fn tool_params(tool: &Entry, arguments: Arguments) -> Result<transports::Params, BrokerError> {
+/// Whether the call lives on without its connection, so that its questions can be answered by its id.
+fn live_on(request: &CallTool) -> bool {
+    request.respond_async || request.idempotency_key.is_some()
+}
+
+/// Name and arguments, then whatever else the caller's client put into `params`.
+fn tool_params(
+    tool: &Entry,
+    arguments: Arguments,
+    client: Option<&mut ClientSide>,
+) -> Result<Params, BrokerError> {
     let name = serde_json::value::to_raw_value(&*tool.reference.name)
         .map_err(|_| Fault::new(ErrorCode::Internal, "the tool's name cannot be written"))?;
-    Ok(transports::Params(vec![
-        ("name".into(), name),
-        ("arguments".into(), arguments.raw),
-    ]))
+    let mut members = vec![("name".into(), name), ("arguments".into(), arguments.raw)];
+    if let Some(client) = client {
+        members.append(&mut client.extra.0);
+    }
+    Ok(Params(members))
 }
 
 impl Inner {
-    /// While the store is away finished rows gather; past the bound nothing more is accepted.
-    pub(crate) fn check_backlog(&self) -> Result<(), BrokerError> {
-        if !self.store.is_backlogged() {
+    /// Rows of calls without an intent are written behind their answers. When the store does not keep up, new
+    /// calls wait for it a moment; only when it is away is nothing more accepted.
+    pub(crate) async fn await_room(&self, deadline: Instant) -> Result<(), BrokerError> {
+        if self
+            .store
+            .room(deadline.min(Instant::now() + ROOM_WAIT))
+            .await
+        {
             return Ok(());
         }
         let mut fault = Fault::new(

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Entry, Hints, Kind, Ref};
-use sessions::{Caller, Lane};
 use tokio::time::Instant;
 
+use crate::agents::{Aim, Owner, agent_named};
 use crate::asker::Asker;
 use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, Fault};
@@ -31,14 +31,6 @@ pub(super) struct Found {
     pub(super) decision: Decision,
 }
 
-pub(super) fn caller(asker: &Asker, lane: &Lane) -> Caller {
-    Caller {
-        user: asker.principal.user.clone(),
-        workspace: asker.principal.workspace.clone(),
-        lane: lane.clone(),
-    }
-}
-
 impl Inner {
     /// The tool, as far as this asker may see it.
     pub(super) async fn find_tool(
@@ -48,16 +40,22 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Found, BrokerError> {
         let who = &asker.principal;
-        let Some(reference) = Ref::parse(&request.reference) else {
+        let Some(mut reference) = Ref::parse(&request.reference) else {
             return Err(self.no_such_tool(asker, &request.reference).await);
         };
+        let agent = request.agent_id.as_deref().map(agent_named).transpose()?;
+        let aim = Aim {
+            lane: Some(&request.lane),
+            agent: agent.as_ref(),
+        };
         let server = self
-            .visible_server(who, &reference.server)
+            .visible_server_in(who, &reference.server, aim)?
             .filter(|server| !server.definition.disabled);
         let Some(server) = server else {
             return Err(self.no_such_tool(asker, &request.reference).await);
         };
-        let caller = caller(asker, &request.lane);
+        reference.server = server.name.clone();
+        let caller = asker.caller(&request.lane);
         let wanted = Wanted {
             caller: &caller,
             kind: Kind::Tool,
@@ -134,7 +132,8 @@ impl Inner {
         if entry.kind != Kind::Tool {
             return policy::may_read(who, entry.reference.server.as_str());
         }
-        let server = self.registry.get(&who.workspace, &entry.reference.server);
+        let owner = Owner::new(&who.workspace, &who.user);
+        let server = self.registry.for_user(&owner, &entry.reference.server);
         let hints = server.map_or(entry.hints, |server| {
             server
                 .definition

@@ -15,6 +15,11 @@ impl CallId {
         Self(Uuid::now_v7())
     }
 
+    /// When it was made, in unix milliseconds.
+    pub(crate) fn began_ms(self) -> i64 {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(0)
+    }
+
     /// Reads `call_<uuid>`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -1,16 +1,22 @@
 //! Calls that run in this process: who waits for them, who may cancel them, and where they stand.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sessions::SessionId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use transports::tunnel::bridge::Agent;
 
 use super::CallId;
+use super::dialogue::Dialogue;
 use super::outcome::Ended;
+use super::telling::Dropped;
+use crate::agents::round_id;
 use crate::call_state::CallState;
+use crate::events::Voice;
 use crate::ledger::Intent;
 
 /// Why a running call is stopped.
@@ -20,6 +26,8 @@ pub(crate) enum Stop {
     Asked,
     /// The bridge shuts down.
     ShuttingDown,
+    /// The agent that runs it was deleted.
+    AgentGone,
 }
 
 /// One call that has not ended.
@@ -28,27 +36,56 @@ pub(crate) struct Live {
     pub id: CallId,
     /// `call_…`, written once: every event of the call holds it.
     pub name: String,
-    pub intent: Intent,
+    pub intent: Arc<Intent>,
+    /// What it tells as events.
+    pub voice: Voice,
     pub since: Instant,
     cancel: CancellationToken,
     stop: OnceLock<Stop>,
     session: OnceLock<SessionId>,
     state: Mutex<CallState>,
     ended: watch::Sender<Option<Arc<Ended>>>,
+    /// The agent that runs it, and the round of questions and answers it is in.
+    agent: Option<Agent>,
+    round: AtomicUsize,
+    lost: Mutex<Dropped>,
+    /// What its server asked back, and who follows it.
+    pub dialogue: Dialogue,
 }
 
 impl Live {
-    pub(crate) fn new(intent: Intent) -> Arc<Self> {
+    pub(crate) fn new(intent: Intent, agent: Option<Agent>) -> Arc<Self> {
+        let voice = Voice::of(&intent);
+        Self::made((intent, voice), agent, Instant::now())
+    }
+
+    /// A call that an earlier process of the bridge accepted and an agent runs.
+    pub(crate) fn adopted(intent: Intent, agent: Option<Agent>) -> Arc<Self> {
+        let age = (chrono::Utc::now() - intent.created_at).to_std();
+        let now = Instant::now();
+        let since = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
+        let voice = Voice::continued(&intent);
+        let live = Self::made((intent, voice), agent, since);
+        live.advance(CallState::Running);
+        live
+    }
+
+    fn made((intent, voice): (Intent, Voice), agent: Option<Agent>, since: Instant) -> Arc<Self> {
         Arc::new(Self {
             id: intent.id,
             name: intent.id.to_string(),
-            intent,
-            since: Instant::now(),
+            voice,
+            intent: Arc::new(intent),
+            since,
+            agent,
+            round: AtomicUsize::new(0),
+            lost: Mutex::default(),
             cancel: CancellationToken::new(),
             stop: OnceLock::new(),
             session: OnceLock::new(),
             state: Mutex::new(CallState::Accepted),
             ended: watch::Sender::new(None),
+            dialogue: Dialogue::default(),
         })
     }
 
@@ -68,6 +105,7 @@ impl Live {
     /// It was given to a session.
     pub(crate) fn dispatched(&self, session: SessionId) {
         let _ = self.session.set(session);
+        self.voice.on_session(session);
         self.advance(CallState::Dispatched);
     }
 
@@ -91,9 +129,61 @@ impl Live {
         self.session.get().is_some()
     }
 
+    /// Whether it goes on without this process: an agent runs it, and the ledger knows of it.
+    pub(crate) fn outlives_the_bridge(&self) -> bool {
+        self.agent.is_some() && self.intent.is_durable()
+    }
+
+    /// A round begins; under which name the agent knows it. `None` where no agent runs it.
+    pub(crate) fn begin_round(&self, round: usize) -> Option<Arc<str>> {
+        let agent = self.agent.as_ref()?;
+        let before = self.round.swap(round, Ordering::SeqCst);
+        if before != round {
+            // Its answer was a question, and that is answered: there is nothing more to keep.
+            agent.settled(&round_id(&self.name, before));
+        }
+        Some(round_id(&self.name, round))
+    }
+
+    /// The agent lost words of it.
+    pub(crate) fn lost(&self, lost: Dropped) {
+        let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        all.add(lost);
+    }
+
+    /// What was lost and not told.
+    pub(crate) fn take_lost(&self) -> Dropped {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Its end is kept: the agent may forget it.
+    pub(crate) fn acknowledge(&self) {
+        if let Some(agent) = &self.agent {
+            let round = self.round.load(Ordering::SeqCst);
+            agent.settled(&round_id(&self.name, round));
+        }
+    }
+
+    /// Whether somebody waits to hear that its end is kept.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.agent.is_some()
+    }
+
     /// Tells everybody who waits how it ended.
     pub(crate) fn end(&self, ended: Arc<Ended>) {
         self.ended.send_replace(Some(ended));
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn outcome(&self) -> Option<Arc<Ended>> {
+        self.ended.borrow().clone()
+    }
+
+    /// The size of its result.
+    pub(crate) fn result_bytes(&self) -> usize {
+        let ended = self.ended.borrow();
+        let result = ended.as_ref().and_then(|ended| ended.outcome.as_ref().ok());
+        result.map_or(0, |result| result.raw().get().len())
     }
 
     /// Waits for the end; never without a deadline.

@@ -1,12 +1,21 @@
 //! One call, from the wish to its one terminal state (rulings.md § Order of checks).
 
 pub(crate) mod admit;
+mod adopt;
+pub(crate) mod core_tasks;
+pub(crate) mod dialogue;
+mod exchange;
 mod find;
+pub(crate) mod follow;
 mod id;
 pub(crate) mod live;
+mod naming;
 pub(crate) mod outcome;
+mod questions;
+pub(crate) mod recent;
 mod repeat;
 pub(crate) mod run;
-mod telling;
+pub(crate) mod task_owners;
+pub(crate) mod telling;
 
 pub use id::CallId;

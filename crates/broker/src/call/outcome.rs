@@ -68,6 +68,10 @@ struct Members<'a> {
     meta: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "resultType")]
     result_type: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "inputRequests")]
+    input_requests: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "requestState")]
+    request_state: Option<&'a RawValue>,
 }
 
 impl ToolResult {
@@ -87,14 +91,6 @@ impl ToolResult {
         let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else {
             return Err(broken("the result is no object"));
         };
-        if members
-            .result_type
-            .is_some_and(|kind| kind.get() == r#""input_required""#)
-        {
-            return Err(broken(
-                "the tool asks for input, which this version cannot pass on",
-            ));
-        }
         let base = raw.get().as_ptr() as usize;
         let place = |part: Option<&RawValue>| -> Option<Range<usize>> {
             let text = part?.get();
@@ -105,12 +101,18 @@ impl ToolResult {
         let content = place(members.content);
         let structured = place(members.structured);
         let meta = place(members.meta);
+        let result_type = place(members.result_type);
+        let input_requests = place(members.input_requests);
+        let request_state = place(members.request_state);
         Ok(Self {
             raw,
             is_error,
             content,
             structured,
             meta,
+            result_type,
+            input_requests,
+            request_state,
         })
     }
 }
@@ -140,13 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn a_result_that_asks_back_says_what_and_with_which_state() {
+        let json = r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"s"}"#;
+        let result = read(json).unwrap();
+        assert!(result.is_input_required());
+        assert_eq!(result.input_requests(), Some(r#"{"a":{}}"#));
+        assert_eq!(result.request_state(), Some(r#""s""#));
+        assert!(
+            !read(r#"{"resultType":"complete"}"#)
+                .unwrap()
+                .is_input_required()
+        );
+    }
+
+    #[test]
     fn what_is_no_result_is_a_fault() {
         assert_eq!(
             read("[1]").unwrap_err().code,
-            ErrorCode::UpstreamProtocolError
-        );
-        assert_eq!(
-            read(r#"{"resultType":"input_required"}"#).unwrap_err().code,
             ErrorCode::UpstreamProtocolError
         );
         let long = format!(r#"{{"content":"{}"}}"#, "a".repeat(1000));

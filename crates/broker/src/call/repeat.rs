@@ -23,6 +23,9 @@ pub(super) fn request_digest(request: &CallTool, arguments: &Arguments) -> [u8; 
     digest.update(request.lane.as_str().as_bytes());
     digest.update([0]);
     digest.update(arguments.digest);
+    if let Some(agent) = &request.agent_id {
+        digest.update(agent.as_bytes());
+    }
     digest.finalize().into()
 }
 

@@ -1,28 +1,30 @@
 //! Runs an accepted call: one exchange with the upstream, then exactly one terminal state, whatever happens to
 //! whoever waits for it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sessions::Caller;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use transports::{Params, Request};
+use tokio_util::task::TaskTracker;
+use transports::Params;
+use transports::tunnel::bridge::Agent;
 
+use super::exchange::exchange;
+use super::follow::CallRun;
 use super::live::{Live, Stop};
 use super::outcome::Ended;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
 use crate::gate::Permit;
-use crate::ledger::Intent;
+use crate::ledger::{Intent, Written};
 use crate::operations::Inner;
 use crate::operations::calls::{CallDone, PendingCall, ToolResult};
+use crate::operations::relay::ClientSide;
 use crate::registry::Server;
 use crate::trace::Trace;
-use crate::upstream_fault::{Exchange, Upstream};
-
-/// Notifications of one call that wait to be told; more are counted by the transport and lost.
-const PROGRESS_QUEUE: usize = 64;
+use crate::upstream_fault::Exchange;
 
 /// Everything one exchange needs.
 #[derive(Debug)]
@@ -33,11 +35,25 @@ pub(crate) struct Job {
     pub caller: Caller,
     pub exchange: Exchange,
     pub repeatable: bool,
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     pub params: Params,
     pub trace: Trace,
     pub deadline: Instant,
     pub timeout: Duration,
+    /// What the caller's own MCP client can do; `None` for REST callers.
+    pub client: Option<Box<ClientSide>>,
+    /// Somebody learns of the server's questions while the call runs, and can answer them.
+    pub attended: bool,
+    /// The tool demands a task, and the caller knows none: an older server's is waited for here.
+    pub drives_task: bool,
+}
+
+impl Job {
+    /// Whether `input_required` is an answer to this caller.
+    pub(super) fn takes_input_required(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.takes_input_required)
+    }
 }
 
 impl PendingCall {
@@ -45,7 +61,7 @@ impl PendingCall {
         Self {
             call_id: job.live.name.clone(),
             keyed: job.live.intent.idempotency_key.is_some(),
-            running: Some(Running { job, guard }),
+            running: Some(Box::new(Running { job, guard })),
         }
     }
 
@@ -69,27 +85,43 @@ impl PendingCall {
             running.detach();
             live.ended().await
         } else {
-            Some(running.run().await)
+            // Ten KiB that would be copied at each layer above.
+            Some(Box::pin(running.run()).await)
         };
-        let Some(ended) = ended else {
-            return Err(Fault::new(
-                ErrorCode::Internal,
-                "the call ended without an outcome",
-            ));
-        };
-        match &ended.outcome {
-            Ok(result) => Ok(CallDone {
-                call_id: std::mem::take(&mut self.call_id),
-                trace_id: live.intent.trace_id.clone(),
-                result: Arc::clone(result),
-                duration: ended.duration,
-                replayed: false,
-            }),
-            Err(fault) => {
-                let mut fault = Box::new((**fault).clone());
-                fault.call_id = Some(std::mem::take(&mut self.call_id));
-                Err(fault)
-            }
+        done(&live, ended)
+    }
+
+    /// Runs it step by step: progress and the server's questions are handed over as they come.
+    #[must_use]
+    pub fn follow(mut self) -> CallRun {
+        CallRun::of(
+            self.running.take().map(|running| *running),
+            self.keyed,
+            &self.call_id,
+        )
+    }
+}
+
+/// The end of a call, for its caller.
+pub(super) fn done(live: &Live, ended: Option<Arc<Ended>>) -> Result<CallDone, BrokerError> {
+    let Some(ended) = ended else {
+        return Err(Fault::new(
+            ErrorCode::Internal,
+            "the call ended without an outcome",
+        ));
+    };
+    match &ended.outcome {
+        Ok(result) => Ok(CallDone {
+            call_id: live.name.clone(),
+            trace_id: live.intent.trace_id.clone(),
+            result: Arc::clone(result),
+            duration: ended.duration,
+            replayed: false,
+        }),
+        Err(fault) => {
+            let mut fault = Box::new((**fault).clone());
+            fault.call_id = Some(live.name.clone());
+            Err(fault)
         }
     }
 }
@@ -103,94 +135,48 @@ pub(crate) struct Running {
 
 impl Running {
     /// Runs in a task that the broker owns and awaits.
-    fn detach(self) {
+    pub(super) fn detach(self) {
         let tasks = self.guard.inner.tasks.clone();
         tasks.spawn(self.run());
     }
 
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.job.live
+    }
+
+    pub(super) fn tasks(&self) -> TaskTracker {
+        self.guard.inner.tasks.clone()
+    }
+
     /// Runs here; dropping the future cancels the call upstream and settles it `cancelled`.
-    async fn run(self) -> Arc<Ended> {
+    pub(super) async fn run(self) -> Arc<Ended> {
         let Self { job, guard } = self;
         let inner = Arc::clone(&guard.inner);
         let live = Arc::clone(&job.live);
         let outcome = tokio::select! {
             biased;
             outcome = exchange(&inner, job) => outcome,
-            why = live.stopped() => Err(stopped(&live, why)),
+            why = live.stopped() => {
+                if why == Stop::ShuttingDown && live.outlives_the_bridge() {
+                    return guard.leave();
+                }
+                Err(stopped(&live, why))
+            }
         };
         guard.settle(outcome).await
     }
 }
 
-/// The one exchange.
-async fn exchange(inner: &Inner, job: Job) -> Result<ToolResult, BrokerError> {
-    let upstream = Upstream {
-        server: job.server.name.as_str(),
-        redactions: job.server.redactions(),
-    };
-    let _in_flight = job.permit;
-    let target = job.server.target()?;
-    let lease = inner
-        .sessions
-        .acquire(&job.caller, target, job.deadline)
-        .await;
-    let lease = lease.map_err(|error| upstream.not_opened(&error))?;
-    let left = job.deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(upstream.too_late_to_send());
-    }
-    job.live.dispatched(lease.id());
-    inner.tell_sent(&job.live);
-    let (progress, mut told) = mpsc::channel(PROGRESS_QUEUE);
-    let request = Request {
-        method: job.method.into(),
-        params: job.params,
-        meta: meta(&job.trace),
-        timeout: left,
-        progress: Some(progress),
-        repeatable: job.repeatable,
-    };
-    let answer = {
-        let mut answer = std::pin::pin!(lease.request(request));
-        loop {
-            tokio::select! {
-                biased;
-                Some(notification) = told.recv() => inner.tell_progress(&job.live, &job.server, &notification),
-                answer = &mut answer => break answer,
-            }
-        }
-    };
-    while let Ok(notification) = told.try_recv() {
-        inner.tell_progress(&job.live, &job.server, &notification);
-    }
-    let raw = answer.map_err(|error| match error {
-        transports::RequestError::Timeout { .. } => upstream.timed_out(job.timeout, job.exchange),
-        error => upstream.not_answered(&error, job.exchange),
-    })?;
-    ToolResult::read(raw, inner.calls.result_bytes).map_err(|mut fault| {
-        fault.executed = ExecutedWire::Unknown;
-        fault.upstream = Some((upstream.server.to_owned(), None));
-        fault
-    })
-}
-
-/// `traceparent`, so that the upstream's spans join ours.
-fn meta(trace: &Trace) -> Params {
-    let mut members = Vec::with_capacity(2);
-    if let Ok(parent) = serde_json::value::to_raw_value(&trace.traceparent()) {
-        members.push(("traceparent".into(), parent));
-    }
-    if let Some(Ok(state)) = trace.tracestate().map(serde_json::value::to_raw_value) {
-        members.push(("tracestate".into(), state));
-    }
-    Params(members)
-}
-
 /// The fault of a call that was stopped from outside.
-fn stopped(live: &Live, why: Stop) -> BrokerError {
+pub(super) fn stopped(live: &Live, why: Stop) -> BrokerError {
     let sent = live.was_sent();
     let mut fault = match (why, sent && !live.intent.read_only) {
         (Stop::Asked, _) => Fault::new(ErrorCode::Cancelled, "the call was cancelled"),
+        (Stop::AgentGone, true) => {
+            let detail = "the agent was deleted before the answer came";
+            Fault::new(ErrorCode::OutcomeUnknown, detail)
+        }
+        (Stop::AgentGone, false) => Fault::new(ErrorCode::Cancelled, "the agent was deleted"),
         (Stop::ShuttingDown, true) => Fault::new(
             ErrorCode::OutcomeUnknown,
             "the bridge shut down before the answer came",
@@ -214,9 +200,17 @@ pub(crate) struct Unsettled {
 }
 
 impl Unsettled {
-    /// A call that lives from now on, and will be settled.
-    pub(crate) fn begin(inner: &Arc<Inner>, intent: Intent) -> (Self, Arc<Live>) {
-        let live = Live::new(intent);
+    /// A call that lives from now on, and will be settled. `agent`: who runs it, where an agent does.
+    pub(crate) fn begin(
+        inner: &Arc<Inner>,
+        intent: Intent,
+        agent: Option<Agent>,
+    ) -> (Self, Arc<Live>) {
+        Self::of(inner, Live::new(intent, agent))
+    }
+
+    /// The same for a call that is there.
+    pub(super) fn of(inner: &Arc<Inner>, live: Arc<Live>) -> (Self, Arc<Live>) {
         inner.live.insert(&live);
         let promise = Self {
             inner: Arc::clone(inner),
@@ -232,7 +226,27 @@ impl Unsettled {
         }
     }
 
-    async fn settle(mut self, outcome: Result<ToolResult, BrokerError>) -> Arc<Ended> {
+    /// The bridge goes and the call does not: it stays open in the ledger, and the next start attends it again.
+    /// Whoever waits for it here is told so.
+    pub(super) fn leave(mut self) -> Arc<Ended> {
+        let mut fault = Fault::new(
+            ErrorCode::ShuttingDown,
+            "the bridge shuts down; the call goes on at its agent",
+        );
+        fault.executed = ExecutedWire::Unknown;
+        fault.hint = Some("read it by its id once the bridge is back".to_owned());
+        let mut ended = Ended::new(Err(fault), Duration::ZERO);
+        if let Some(live) = self.live.take() {
+            ended.state = live.state();
+            let ended = Arc::new(ended);
+            live.end(Arc::clone(&ended));
+            self.inner.live.remove(live.id);
+            return ended;
+        }
+        Arc::new(ended)
+    }
+
+    pub(super) async fn settle(mut self, outcome: Result<ToolResult, BrokerError>) -> Arc<Ended> {
         let Some(live) = self.live.take() else {
             let fault = Fault::new(ErrorCode::Internal, "the call was settled before");
             return Arc::new(Ended::new(Err(fault), Duration::ZERO));
@@ -285,28 +299,36 @@ impl Inner {
 
     async fn settle_stored(self: &Arc<Self>, live: &Arc<Live>, ended: &Arc<Ended>) {
         let session = live.session();
-        if let Err(fault) = self.ledger.settle(&live.intent, ended, session).await {
-            // The effect happened and its caller gets the answer; the row follows when the store is back.
-            tracing::error!(call.id = %live.id, error = %fault, "the end of a call could not be written; trying again");
-            let (ledger, stop) = (self.ledger.clone(), self.stop.clone());
-            let (live, ended) = (Arc::clone(live), Arc::clone(ended));
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = ledger.settle_later(&live.intent, &ended, session) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
+        let settled = self.ledger.settle(&live.intent, ended, session).await;
+        let Err(fault) = settled else {
+            live.acknowledge();
+            return;
+        };
+        // The effect happened and its caller gets the answer; the row follows when the store is back.
+        tracing::error!(call.id = %live.id, error = %fault, "the end of a call could not be written; trying again");
+        let (ledger, stop) = (self.ledger.clone(), self.stop.clone());
+        let (live, ended) = (Arc::clone(live), Arc::clone(ended));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = ledger.settle_later(&live.intent, &ended, session) => live.acknowledge(),
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// The part of settling that never waits.
     fn settle_now(&self, live: &Arc<Live>, ended: Arc<Ended>) {
         if !live.intent.is_durable() {
-            self.ledger.record(&live.intent, &ended, live.session());
+            let written = live.is_acknowledged().then(|| Written::new(live));
+            let of = (&live.intent, live.session());
+            self.ledger.record(of, &ended, written);
         }
         self.meters.ended(&ended);
         self.tell_ended(live, &ended);
         live.end(ended);
+        if !live.intent.is_durable() {
+            self.recent.insert(live);
+        }
         self.live.remove(live.id);
     }
 }

@@ -1,56 +1,90 @@
 //! Tells the life of a call as events: `tool_status`, `tool_log`, `tool_result`.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use transports::Notification;
+use transports::tunnel::bridge::{ACKED, DROPPED};
 
+use super::dialogue::InputRequest;
 use super::live::Live;
 use super::outcome::Ended;
 use crate::call_state::CallState;
-use crate::error::ErrorCode;
-use crate::events::{EventKind, NewEvent};
+use crate::definition::Redactions;
+use crate::events::{EventKind, Told};
 use crate::operations::Inner;
-use crate::registry::Server;
 
 /// Longest log told in one event, in bytes.
 const MAX_LOG_BYTES: usize = 64 * 1024;
-/// Results up to this stand in the event itself; larger ones are read from the call.
-pub(crate) const MAX_RESULT_IN_EVENT: usize = 256 * 1024;
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct Asking<'a> {
     req_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
     state: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    input_requests: Vec<Question<'a>>,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    key: &'a str,
+    method: &'a str,
+    params: Option<&'a RawValue>,
+}
+
+impl<'a> Question<'a> {
+    fn of(request: &'a InputRequest) -> Self {
+        Self {
+            key: &request.key,
+            method: &request.method,
+            params: request.params.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Log<'a> {
     req_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
     channel: &'static str,
     data: &'a str,
-    dropped_bytes: usize,
+    dropped_bytes: u64,
     dropped_lines: u64,
 }
 
-#[derive(Serialize)]
-struct Outcome<'a> {
-    req_id: &'a str,
-    ok: bool,
-    exit_code: u8,
-    result_json: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    omitted_bytes: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Problem<'a>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    canceled: bool,
+/// What an agent says it lost of a call's words, until it is told with the next of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    bytes: u64,
+    lines: u64,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
-    code: &'static str,
-    detail: &'a str,
-    executed: crate::error::ExecutedWire,
+impl Dropped {
+    /// Reads what was lost since the last word of a call.
+    fn read(notification: &Notification) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Lost {
+            #[serde(default)]
+            bytes: u64,
+            #[serde(default)]
+            lines: u64,
+        }
+        let lost: Lost = serde_json::from_str(notification.params.as_deref()?.get()).ok()?;
+        Some(Self {
+            bytes: lost.bytes,
+            lines: lost.lines,
+        })
+    }
+
+    /// Adds another loss.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.lines = self.lines.saturating_add(other.lines);
+    }
 }
 
 impl Inner {
@@ -59,7 +93,22 @@ impl Inner {
     }
 
     /// Progress goes to `stdout`, logging to `stderr`, in the server's own JSON.
-    pub(super) fn tell_progress(&self, live: &Live, server: &Server, notification: &Notification) {
+    pub(super) fn tell_progress(
+        &self,
+        live: &Live,
+        redactions: &Redactions,
+        notification: Notification,
+    ) {
+        match notification.method.as_str() {
+            ACKED => return self.tell_status(live, "acked"),
+            DROPPED => {
+                if let Some(lost) = Dropped::read(&notification) {
+                    live.lost(lost);
+                }
+                return;
+            }
+            _ => {}
+        }
         if live.state() == CallState::Dispatched {
             live.advance(CallState::Running);
             self.tell_status(live, "running");
@@ -69,77 +118,87 @@ impl Inner {
             _ => "stderr",
         };
         let text = notification.params.as_deref().map_or("", RawValue::get);
-        let clean = server.redactions().clean(text);
+        let clean = redactions.clean(text);
         let mut end = clean.len().min(MAX_LOG_BYTES);
         while !clean.is_char_boundary(end) {
             end -= 1;
         }
-        let log = Log {
-            req_id: &live.name,
-            channel,
-            data: &clean[..end],
-            dropped_bytes: clean.len() - end,
-            dropped_lines: 0,
-        };
-        self.tell(EventKind::ToolLog, live, to_raw_value(&log));
+        let mut lost = live.take_lost();
+        lost.add(Dropped {
+            bytes: u64::try_from(clean.len() - end).unwrap_or(u64::MAX),
+            lines: 0,
+        });
+        self.tell_log(live, (channel, &clean[..end]), lost);
+        if !live.dialogue.notice(notification) {
+            self.meters.notice_lost();
+        }
     }
 
-    pub(super) fn tell_ended(&self, live: &Live, ended: &Ended) {
-        let state = match (&ended.outcome, ended.state) {
-            (Ok(_), _) => "done",
-            (Err(_), CallState::Cancelled) => "canceled",
-            (Err(_), _) => "error",
-        };
-        self.tell_status(live, state);
-        let mut outcome = Outcome {
+    fn tell_log(&self, live: &Live, (channel, data): (&'static str, &str), lost: Dropped) {
+        let log = Log {
             req_id: &live.name,
-            ok: false,
-            exit_code: 0,
-            result_json: None,
-            omitted_bytes: None,
-            error: None,
-            canceled: ended.state == CallState::Cancelled,
+            agent_id: live.intent.agent_id.as_deref(),
+            channel,
+            data,
+            dropped_bytes: lost.bytes,
+            dropped_lines: lost.lines,
         };
-        match &ended.outcome {
-            Ok(result) => {
-                let size = result.raw().get().len();
-                outcome.ok = !result.is_error();
-                outcome.exit_code = if result.is_error() { 5 } else { 0 };
-                outcome.result_json = (size <= MAX_RESULT_IN_EVENT).then(|| result.raw());
-                outcome.omitted_bytes = (size > MAX_RESULT_IN_EVENT).then_some(size);
-            }
-            Err(fault) => {
-                outcome.exit_code = fault.code.row().1;
-                outcome.error = Some(Problem {
-                    code: ErrorCode::as_str(fault.code),
-                    detail: &fault.detail,
-                    executed: fault.executed,
-                });
-            }
+        if let Ok(log) = to_raw_value(&log) {
+            self.tell(live, [(EventKind::ToolLog, Told::Json(log.into()))]);
         }
-        self.tell(EventKind::ToolResult, live, to_raw_value(&outcome));
+    }
+
+    /// The open questions changed: the call waits for input, or goes on.
+    pub(super) fn tell_dialogue(&self, live: &Live) {
+        let open = live.dialogue.open();
+        let state = if open.is_empty() {
+            CallState::Running
+        } else {
+            CallState::InputRequired
+        };
+        if state == CallState::Running && live.state() == state {
+            return;
+        }
+        live.advance(state);
+        let asking = Asking {
+            req_id: &live.name,
+            agent_id: live.intent.agent_id.as_deref(),
+            state: state.as_str(),
+            input_requests: open.iter().map(Question::of).collect(),
+        };
+        if let Ok(asking) = to_raw_value(&asking) {
+            self.tell(live, [(EventKind::ToolStatus, Told::Json(asking.into()))]);
+        }
+    }
+
+    pub(super) fn tell_ended(&self, live: &Live, ended: &Arc<Ended>) {
+        // What was lost after the last word is told before the end.
+        let lost = live.take_lost();
+        if lost != Dropped::default() {
+            self.tell_log(live, ("stderr", ""), lost);
+        }
+        let of = (live.id, live.intent.agent_id.as_deref());
+        let status = match (&ended.outcome, ended.state) {
+            (Ok(_), _) => Told::Status("done"),
+            (Err(_), CallState::Cancelled) => Told::Status("canceled"),
+            (Err(fault), _) => Told::state_because(of, "error", &fault.detail),
+        };
+        self.tell(
+            live,
+            [
+                (EventKind::ToolStatus, status),
+                (EventKind::ToolResult, Told::end(of, ended)),
+            ],
+        );
     }
 
     fn tell_status(&self, live: &Live, state: &'static str) {
-        let status = Status {
-            req_id: &live.name,
-            state,
-        };
-        self.tell(EventKind::ToolStatus, live, to_raw_value(&status));
+        self.tell(live, [(EventKind::ToolStatus, Told::Status(state))]);
     }
 
-    fn tell(&self, kind: EventKind, live: &Live, data: serde_json::Result<Box<RawValue>>) {
-        let Ok(data) = data else { return };
-        let event = NewEvent {
-            kind,
-            workspace: live.intent.workspace.clone(),
-            user: Some(live.intent.user.clone()),
-            trace_id: Some(live.intent.trace_id.clone()),
-            session_id: live.session().map(|id| id.to_string()),
-            call_id: Some(live.name.clone()),
-            data,
-        };
+    fn tell(&self, live: &Live, told: impl IntoIterator<Item = (EventKind, Told)>) {
         // What tells of a call that changed nothing need not all go to disk when there is very much of it.
-        self.events.publish_as(event, !live.intent.is_durable());
+        self.events
+            .tell(&live.voice, told, !live.intent.is_durable());
     }
 }

@@ -2,6 +2,8 @@
 //! refreshed behind the answer. Decides nothing about who may call.
 
 mod kept;
+mod moves;
+mod of_agents;
 mod refresh;
 mod slot;
 mod view;
@@ -24,6 +26,7 @@ use crate::registry::{Registry, Server};
 use crate::store::Store;
 
 use self::kept::KeptListing;
+pub(crate) use self::moves::{Moved, Moves};
 use self::refresh::{Because, Errand};
 pub(crate) use self::slot::{Slot, SlotKey};
 pub(crate) use self::view::{ViewDelta, Views};
@@ -47,6 +50,7 @@ struct Shared {
     limits: CatalogLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
+    moves: Moves,
 }
 
 /// What the catalogues stand on.
@@ -74,6 +78,7 @@ impl Catalogues {
                 limits: ground.limits,
                 tasks: ground.tasks,
                 stop: ground.stop,
+                moves: Moves::new(),
             }),
         };
         watch::start(&catalogues);
@@ -94,6 +99,7 @@ impl Catalogues {
                 workspace: kept.workspace,
                 server: kept.server,
                 user: kept.user,
+                agent: None,
             };
             let name = key.server.clone();
             let built =
@@ -111,7 +117,13 @@ impl Catalogues {
             workspace: server.workspace.clone(),
             server: server.name.clone(),
             user: None,
+            agent: None,
         };
+        if server.via.is_some() || server.route().is_some() {
+            key.user = Some(user.clone());
+            key.agent = server.via.as_ref().map(|via| via.agent.id().clone());
+            return self.slot(&key);
+        }
         if server.definition.isolation == Isolation::Shared {
             return self.slot(&key);
         }
@@ -139,9 +151,19 @@ impl Catalogues {
         for key in gone {
             slots.invalidate(&key);
         }
+        self.shared.moves.tell(Moved {
+            workspace: workspace.clone(),
+            server: server.clone(),
+            user: None,
+        });
         if let Err(error) = self.shared.store.delete_catalogs(workspace, server).await {
             tracing::warn!(server.name = %server, error = %error, "a kept catalogue could not be removed");
         }
+    }
+
+    /// What moves from now on.
+    pub(crate) fn moves(&self) -> tokio::sync::broadcast::Receiver<Arc<Moved>> {
+        self.shared.moves.follow()
     }
 
     /// One entry a call needs. Waits for a listing when nothing is held, or when the entry is missing and what is

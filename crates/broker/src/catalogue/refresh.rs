@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::kept::KeptListing;
 use super::slot::Claim;
-use super::{Catalogues, Slot, SlotKey, era_name};
+use super::{Catalogues, Moved, Slot, SlotKey, era_name};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::{EventKind, NewEvent};
 use crate::registry::Server;
@@ -65,6 +65,14 @@ impl Catalogues {
         }
         loop {
             claim.started();
+            if let Some(via) = &errand.server.via {
+                self.take_from_agent(claim, &errand.server, via).await;
+                if !claim.again() {
+                    return;
+                }
+                tokio::time::sleep(claim.pause()).await;
+                continue;
+            }
             match self.fetch(errand).await {
                 Ok(fetched) => self.install(claim, fetched, &errand.caller.user).await,
                 Err(fault) => {
@@ -137,13 +145,32 @@ impl Catalogues {
     }
 
     /// Keeps a snapshot in the store and tells what changed.
-    async fn record(&self, key: &SlotKey, snapshot: &Arc<Snapshot>, delta: Option<Delta>) {
+    pub(super) async fn record(
+        &self,
+        key: &SlotKey,
+        snapshot: &Arc<Snapshot>,
+        delta: Option<Delta>,
+    ) {
         let unchanged = delta
             .as_ref()
             .is_some_and(|delta| *delta == Delta::default());
         if unchanged {
             return;
         }
+        self.shared.moves.tell(Moved {
+            workspace: key.workspace.clone(),
+            server: key.server.clone(),
+            user: key.user.clone(),
+        });
+        if key.agent.is_none() {
+            self.keep(key, snapshot).await;
+        }
+        if let Some(delta) = delta {
+            self.tell(key, &delta);
+        }
+    }
+
+    async fn keep(&self, key: &SlotKey, snapshot: &Arc<Snapshot>) {
         let source = Arc::clone(snapshot);
         let text = tokio::task::spawn_blocking(move || {
             serde_json::to_string(&KeptListing::from(source.to_listing()))
@@ -160,9 +187,6 @@ impl Catalogues {
             if let Err(error) = self.shared.store.save_catalog(&kept).await {
                 tracing::warn!(server.name = %key.server, error = %error, "a catalogue could not be kept");
             }
-        }
-        if let Some(delta) = delta {
-            self.tell(key, &delta);
         }
     }
 
@@ -189,6 +213,7 @@ impl Catalogues {
                 trace_id: None,
                 session_id: None,
                 call_id: None,
+                agent_id: None,
                 data,
             });
         }

@@ -10,6 +10,7 @@ use sessions::{UserId, WorkspaceId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use transports::ServerName;
+use transports::tunnel::AgentId;
 
 use crate::error::BrokerError;
 use crate::instant::rfc3339;
@@ -30,6 +31,9 @@ pub(crate) struct SlotKey {
     pub server: ServerName,
     /// `None`: shared in the workspace.
     pub user: Option<UserId>,
+    /// The user's own agent it is a server of. Such a catalogue is nobody else's, whatever the server says of it,
+    /// and the agent's own is what the store keeps.
+    pub agent: Option<AgentId>,
 }
 
 /// One server's catalogue for one partition.
@@ -248,6 +252,21 @@ impl Claim {
             at,
         });
         (snapshot, delta)
+    }
+
+    /// Puts what an agent last told in place, as of then: whether it still holds is not known, and why not is said.
+    pub(crate) fn install_stale(&self, snapshot: Snapshot, at: DateTime<Utc>, error: BrokerError) {
+        let mut state = self.slot.state();
+        let snapshot = match state.held.take() {
+            Some(held) if same_offer(&held.snapshot, &snapshot) => held.snapshot,
+            _ => Arc::new(snapshot),
+        };
+        state.held = Some(Held {
+            snapshot,
+            confirmed: None,
+            at,
+        });
+        state.error = Some((error, Instant::now()));
     }
 
     /// Notes that a listing failed; what is held stays, stale.

@@ -74,6 +74,7 @@ impl Catalogues {
                 workspace: key.workspace.clone(),
                 server: key.server.clone(),
                 user,
+                agent: None,
             };
             self.shared.slots.get(&key)
         };
@@ -90,6 +91,7 @@ impl Catalogues {
             // the same again, without end.
             return;
         }
+        // An agent tells of its own servers by itself (`of_agents`).
         let Some(server) = self.shared.registry.get(&key.workspace, &key.server) else {
             return;
         };
@@ -137,7 +139,7 @@ impl Catalogues {
             reason: Option<String>,
         }
         let key = of.key;
-        let server = self.shared.registry.get(&key.workspace, &key.server);
+        let server = self.shared.registry.of_session(key);
         let clean = |text: &str| match &server {
             Some(server) => server.redactions().clean(text),
             None => String::new(),
@@ -153,6 +155,8 @@ impl Catalogues {
             StateName::Ready => EventKind::SessionReady,
             StateName::Degraded => EventKind::SessionDegraded,
             StateName::Reconnecting => EventKind::SessionReconnecting,
+            // Told when nothing of it is left.
+            StateName::Closing => return,
             StateName::Closed => EventKind::SessionClosed,
         };
         if let Ok(data) = data {
@@ -163,7 +167,7 @@ impl Catalogues {
     /// A log message that belongs to no single call.
     fn tell_log(&self, of: Teller<'_>, notification: &Notification) {
         let key = of.key;
-        let Some(server) = self.shared.registry.get(&key.workspace, &key.server) else {
+        let Some(server) = self.shared.registry.of_session(key) else {
             return;
         };
         let text = notification.params.as_deref().map_or("", RawValue::get);
@@ -191,6 +195,7 @@ impl Catalogues {
             trace_id: None,
             session_id: Some(of.id.to_string()),
             call_id: None,
+            agent_id: None,
             data,
         });
     }

@@ -13,7 +13,10 @@ use transports::{
 };
 use url::Url;
 
-use super::{Author, Checked, Definition, DefinitionError, Gate, Redactions, TransportKind, Value};
+use super::{
+    Author, Checked, Definition, DefinitionError, Gate, Lead, Redactions, Runner, TransportKind,
+    Value,
+};
 use crate::error::PointerDetail;
 
 /// Longest deadline a definition may set: a day.
@@ -37,7 +40,7 @@ const OWN_HEADERS: [&str; 12] = [
     "last-event-id",
 ];
 
-struct Complaints<'a> {
+pub(super) struct Complaints<'a> {
     gate: &'a Gate<'a>,
     errors: Vec<PointerDetail>,
     secrets: Vec<SecretString>,
@@ -55,24 +58,37 @@ pub(super) fn run(
         secrets: Vec::new(),
     };
     complaints.general(definition);
-    let endpoint = match definition.transport {
-        TransportKind::Stdio => Some(Endpoint::Stdio(complaints.stdio(definition))),
-        TransportKind::StreamableHttp => complaints.http(definition).map(Endpoint::StreamableHttp),
-        TransportKind::Sse => complaints.http(definition).map(Endpoint::LegacySse),
+    let target = |endpoint| Target {
+        spec: Arc::new(ServerSpec {
+            name: name.clone(),
+            endpoint,
+            era: definition.era,
+            timeouts: Timeouts::default(),
+            limits: WireLimits::default(),
+        }),
+        isolation: definition.isolation,
+        version,
     };
-    match endpoint {
-        Some(endpoint) if complaints.errors.is_empty() => Ok(Checked {
-            target: Target {
-                spec: Arc::new(ServerSpec {
-                    name: name.clone(),
-                    endpoint,
-                    era: definition.era,
-                    timeouts: Timeouts::default(),
-                    limits: WireLimits::default(),
-                }),
-                isolation: definition.isolation,
-                version,
-            },
+    let lead = match definition.transport {
+        TransportKind::Stdio => {
+            let target = target(Endpoint::Stdio(complaints.stdio(definition)));
+            Some(match definition.runner {
+                Runner::Bridge => Lead::Server(target),
+                Runner::Agent => Lead::Local(target),
+            })
+        }
+        TransportKind::StreamableHttp => complaints
+            .http(definition)
+            .map(|http| Lead::Server(target(Endpoint::StreamableHttp(http)))),
+        TransportKind::Sse => complaints
+            .http(definition)
+            .map(|http| Lead::Server(target(Endpoint::LegacySse(http)))),
+        TransportKind::Tunnel => complaints.tunnel(definition, version).map(Lead::Agents),
+    };
+    match lead {
+        Some(lead) if complaints.errors.is_empty() => Ok(Checked {
+            lead,
+            child: None,
             redactions: Redactions::new(complaints.secrets),
         }),
         _ => Err(DefinitionError {
@@ -82,7 +98,7 @@ pub(super) fn run(
 }
 
 impl Complaints<'_> {
-    fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.errors.push(PointerDetail {
             pointer: pointer.into(),
             detail: detail.into(),
@@ -119,6 +135,8 @@ impl Complaints<'_> {
     fn stdio(&mut self, definition: &Definition) -> StdioSpec {
         self.unused("/url", definition.url.is_some(), "stdio");
         self.unused("/headers", !definition.headers.is_empty(), "stdio");
+        self.unused("/agent", definition.agent.is_some(), "stdio");
+        self.unused("/server", definition.server.is_some(), "stdio");
         if self.gate.author == Author::Operator {
             self.add("/command", "only an admin may name commands");
         }
@@ -172,9 +190,9 @@ impl Complaints<'_> {
     }
 
     fn http(&mut self, definition: &Definition) -> Option<HttpSpec> {
-        self.unused("/command", !definition.command.is_empty(), "HTTP");
-        self.unused("/env", !definition.env.is_empty(), "HTTP");
-        self.unused("/cwd", definition.cwd.is_some(), "HTTP");
+        self.no_child(definition, "HTTP");
+        self.unused("/agent", definition.agent.is_some(), "HTTP");
+        self.unused("/server", definition.server.is_some(), "HTTP");
         if definition.isolation == Isolation::Shared
             && self.gate.author == Author::Operator
             && !definition.headers.is_empty()
@@ -284,7 +302,7 @@ impl Complaints<'_> {
         }
     }
 
-    fn unused(&mut self, pointer: &str, present: bool, transport: &str) {
+    pub(super) fn unused(&mut self, pointer: &str, present: bool, transport: &str) {
         if present {
             self.add(pointer, format!("has no meaning for transport {transport}"));
         }

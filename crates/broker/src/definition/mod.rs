@@ -1,17 +1,21 @@
 //! A server's definition as its owner writes it (config.md § servers), and its check.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 mod check;
 mod secrets;
+mod tunnel;
 
 use catalog::Hints;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sessions::{Isolation, Target, WorkspaceId};
+use transports::tunnel::AgentId;
 use transports::{OutboundPolicy, ServerName};
 
 pub use self::secrets::{Redactions, Secrets};
+use crate::agents::local::LocalServer;
 use crate::error::PointerDetail;
 
 /// The workspace that exists from the start.
@@ -41,6 +45,15 @@ pub struct Definition {
     /// HTTP: private addresses are allowed. Only the admin's own file may set it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
+    /// tunnel: the caller's agent of this id. Without it the agent its lane means, else its only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// tunnel: the server's name in that agent's own file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// stdio: who keeps the child. `agent`: the bridge's own agent, whose children and calls outlive the bridge.
+    #[serde(default, skip_serializing_if = "Runner::is_bridge")]
+    pub runner: Runner,
     /// Who shares a session.
     #[serde(default)]
     #[schemars(with = "String")]
@@ -61,6 +74,9 @@ pub struct Definition {
     /// Known to the catalogue but not reached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// Tools `/mcp` lists directly, besides those that find all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub always_expose: Vec<String>,
     /// The owner's word on tools whose server says nothing or the wrong thing: by tool name, `*` = all others.
     /// Only an admin may set it, since it decides which calls pass gates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -95,6 +111,29 @@ pub enum TransportKind {
     StreamableHttp,
     /// HTTP+SSE of 2024-11-05.
     Sse,
+    /// A server of the caller's own agent, which dials out to the bridge.
+    Tunnel,
+}
+
+/// Who keeps the child of a stdio server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Runner {
+    /// The bridge itself; children end with it.
+    #[default]
+    Bridge,
+    /// The bridge's own agent, a process beside it.
+    Agent,
+}
+
+impl Runner {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes members by reference"
+    )]
+    fn is_bridge(&self) -> bool {
+        *self == Self::Bridge
+    }
 }
 
 /// A plain value or a reference to a secret.
@@ -146,10 +185,47 @@ pub struct Gate<'a> {
 /// A definition that passed the gate.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// What `sessions` opens.
-    pub target: Target,
+    /// Where it leads.
+    pub lead: Lead,
+    /// The child the bridge's own agent is to run for it.
+    pub child: Option<Arc<LocalServer>>,
     /// The values behind its references: taken out of every text the server causes.
     pub redactions: Redactions,
+}
+
+/// Where a definition leads.
+#[derive(Debug, Clone)]
+pub enum Lead {
+    /// To one server, the same for everybody.
+    Server(Target),
+    /// To a child of the bridge's own agent: the target says how the child is started.
+    Local(Target),
+    /// To each caller's own agent.
+    Agents(AgentRoute),
+}
+
+/// A server of whoever calls.
+#[derive(Debug, Clone)]
+pub struct AgentRoute {
+    /// The agent; `None`: whichever the caller's lane means.
+    pub agent: Option<AgentId>,
+    /// The server's name on the agent.
+    pub server: String,
+    /// Who shares a session: a user's lanes at most.
+    pub isolation: Isolation,
+    /// As [`Target::version`].
+    pub version: u64,
+}
+
+impl Lead {
+    /// As [`Target::version`].
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Server(target) | Self::Local(target) => target.version,
+            Self::Agents(route) => route.version,
+        }
+    }
 }
 
 impl Definition {
@@ -179,6 +255,30 @@ impl Definition {
                 }],
             }
         })
+    }
+
+    /// The definition of a server that a user's own agent offers.
+    pub(crate) fn of_agent(agent: &AgentId, server: &str) -> Self {
+        Self {
+            transport: TransportKind::Tunnel,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            url: None,
+            headers: BTreeMap::new(),
+            allow_private: false,
+            agent: Some(agent.to_string()),
+            server: Some(server.to_owned()),
+            runner: Runner::Bridge,
+            isolation: Isolation::User,
+            timeout_ms: None,
+            era: transports::EraChoice::Auto,
+            workspace: None,
+            description: None,
+            disabled: false,
+            always_expose: Vec::new(),
+            hints: BTreeMap::new(),
+        }
     }
 
     /// A tool's hints: the server's word, corrected by the owner's.

@@ -52,7 +52,10 @@ fn a_literal_in_a_secret_field_is_refused_and_a_reference_is_resolved() {
         Author::Admin,
     )
     .unwrap();
-    let transports::Endpoint::Stdio(spec) = &good.target.spec.endpoint else {
+    let Lead::Server(target) = &good.lead else {
+        panic!("one server");
+    };
+    let transports::Endpoint::Stdio(spec) = &target.spec.endpoint else {
         panic!("stdio");
     };
     assert_eq!(

@@ -1,136 +1,16 @@
 //! One reader of events: first what is kept, then what comes; bounded, and honest about what it lost.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::Notify;
 
-use super::hub::{EventQuery, Stream, Viewer};
-use super::{Event, EventKind};
-use crate::call::CallId;
-use crate::store::Store;
-
-/// Events waiting for one reader, by count and by size. A reader this far behind loses logs first.
-const QUEUE_EVENTS: usize = 1024;
-const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// How long before its own id's time a call's first event may lie.
-const CALL_LEAD_MS: i64 = 1000;
-
-/// What waits for one reader.
-#[derive(Debug)]
-pub(super) struct Queue {
-    viewer: Viewer,
-    query: EventQuery,
-    state: Mutex<Waiting>,
-    wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    events: VecDeque<Arc<Event>>,
-    bytes: usize,
-    /// Logs lost since the last one delivered.
-    lost_logs: u64,
-    lost_bytes: usize,
-    lost_event: Option<Arc<Event>>,
-    /// It fell too far behind: nothing more is taken.
-    overrun: bool,
-}
-
-impl Queue {
-    pub(super) fn new(viewer: Viewer, query: EventQuery) -> Self {
-        Self {
-            viewer,
-            query,
-            state: Mutex::default(),
-            wake: Notify::new(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes an event if it is wanted; never waits.
-    pub(super) fn offer(&self, event: &Arc<Event>) {
-        if !self.viewer.sees(event, &self.query) {
-            return;
-        }
-        let mut state = self.state();
-        if state.overrun {
-            return;
-        }
-        state.bytes += event.weight_bytes();
-        state.events.push_back(Arc::clone(event));
-        while state.events.len() > QUEUE_EVENTS || state.bytes > QUEUE_BYTES {
-            let Some(at) = state
-                .events
-                .iter()
-                .position(|event| event.kind == EventKind::ToolLog)
-            else {
-                // Only status and results are left, and those are never dropped: the reader starts anew.
-                *state = Waiting {
-                    overrun: true,
-                    ..Waiting::default()
-                };
-                break;
-            };
-            if let Some(lost) = state.events.remove(at) {
-                state.bytes -= lost.weight_bytes();
-                state.lost_logs += 1;
-                state.lost_bytes += lost.data.get().len();
-                state.lost_event = Some(lost);
-            }
-        }
-        drop(state);
-        self.wake.notify_one();
-    }
-
-    fn pop(&self) -> Popped {
-        let mut state = self.state();
-        if state.overrun {
-            return Popped::Overrun;
-        }
-        if let Some(lost) = state.lost_event.take() {
-            let (lines, bytes) = (
-                std::mem::take(&mut state.lost_logs),
-                std::mem::take(&mut state.lost_bytes),
-            );
-            return Popped::Event(told_lost(&lost, lines, bytes));
-        }
-        match state.events.pop_front() {
-            Some(event) => {
-                state.bytes -= event.weight_bytes();
-                Popped::Event(event)
-            }
-            None => Popped::Empty,
-        }
-    }
-}
-
-enum Popped {
-    Event(Arc<Event>),
-    Empty,
-    Overrun,
-}
-
-/// A log event that stands for those that were dropped.
-fn told_lost(last: &Event, lines: u64, bytes: usize) -> Arc<Event> {
-    let data = json!({
-        "req_id": last.call_id, "channel": "stderr", "data": "", "dropped_bytes": bytes, "dropped_lines": lines,
-    });
-    Arc::new(Event {
-        data: shared(&data),
-        ..last.clone()
-    })
-}
-
-fn shared(data: &serde_json::Value) -> Arc<RawValue> {
-    Arc::from(to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned()))
-}
+use super::event::{Event, Subject};
+use super::queue::{Popped, Queue, raw};
+use super::stream::Stream;
+use super::{EventKind, Told};
+use crate::store::{Store, StoreError};
 
 /// A reader of one workspace's events. Dropping it ends it.
 #[derive(Debug)]
@@ -139,37 +19,70 @@ pub struct Subscription {
     queue: Arc<Queue>,
     store: Store,
     replay: VecDeque<Arc<Event>>,
-    /// Where replay goes on; `None` once everything kept was given.
-    replay_from: Option<i64>,
+    replay_from: Replay,
     /// The newest id when the subscription began: up to it replay tells, after it the queue.
     until: i64,
     /// The newest id given out.
     given: i64,
+    /// Whether it is told where events are missing: not when it asked for all there is, or for one call.
+    told_gaps: bool,
+    /// Ids an unclean stop may have lost.
+    hole: Option<(i64, i64)>,
     started: bool,
     ended: bool,
 }
 
+/// Where replay goes on.
+#[derive(Debug, Clone, Copy)]
+enum Replay {
+    /// After an id.
+    Id(i64),
+    /// Where the call began.
+    Call,
+    /// Nowhere: everything kept was given.
+    Nowhere,
+}
+
 impl Subscription {
     pub(super) fn new(stream: Arc<Stream>, queue: Arc<Queue>, store: Store) -> Self {
-        let until = stream.newest();
-        let whole_call = queue.query.call_id.is_some();
-        let after = queue
-            .query
-            .after
-            .map(|after| i64::try_from(after).unwrap_or(i64::MAX));
-        let replay_from = after.or(whole_call.then_some(0));
-        let given = after.unwrap_or(0);
         Self {
             stream,
             queue,
             store,
             replay: VecDeque::new(),
-            replay_from,
-            until,
-            given,
+            replay_from: Replay::Nowhere,
+            until: 0,
+            given: 0,
+            told_gaps: false,
+            hole: None,
             started: false,
             ended: false,
         }
+    }
+
+    /// Where it begins: after an id, or from now; `told` is what the call it follows said so far.
+    pub(super) fn starting(
+        mut self,
+        after: Option<u64>,
+        until: i64,
+        told: Option<Vec<Arc<Event>>>,
+    ) -> Self {
+        let after = after.map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+        let of_call = self.queue.wanted.call.is_some();
+        self.until = until;
+        self.given = after.unwrap_or(0);
+        self.replay_from = match (told, after) {
+            (Some(told), _) => {
+                self.replay.extend(told);
+                Replay::Nowhere
+            }
+            (None, _) if of_call => Replay::Call,
+            (None, Some(after)) => Replay::Id(after),
+            (None, None) => Replay::Nowhere,
+        };
+        self.told_gaps = !of_call && self.given > 0;
+        self.hole = self.stream.hole().filter(|_| self.told_gaps);
+        self
     }
 
     /// The next event; `None` when the stream is over: a call's end, or after a `resync` to a reader too slow.
@@ -179,24 +92,36 @@ impl Subscription {
             return None;
         }
         if !std::mem::replace(&mut self.started, true)
-            && let Some(resync) = self.first_resync()
+            && let Replay::Id(after) = self.replay_from
+            && let Some(resync) = self.missing_after(after)
         {
             return Some(resync);
         }
         loop {
             if let Some(event) = self.replay.pop_front() {
+                if let Some(resync) = self.gap_before(&event) {
+                    self.replay.push_front(event);
+                    return Some(resync);
+                }
                 if self.gives(&event) {
                     return Some(event);
                 }
                 continue;
             }
-            if let Some(from) = self.replay_from {
-                self.read_more(from).await;
+            if !matches!(self.replay_from, Replay::Nowhere) {
+                self.read_more().await;
                 continue;
             }
             match self.queue.pop() {
-                Popped::Event(event) if self.gives(&event) => return Some(event),
-                Popped::Event(_) => {}
+                Popped::Event(event) => {
+                    if let Some(resync) = self.gap_before(&event) {
+                        self.replay.push_front(event);
+                        return Some(resync);
+                    }
+                    if self.gives(&event) {
+                        return Some(event);
+                    }
+                }
                 Popped::Overrun => {
                     self.ended = true;
                     return Some(self.resync(self.given + 1, "the reader was too slow"));
@@ -207,62 +132,79 @@ impl Subscription {
     }
 
     /// What was asked for is not there: told first, then everything that is.
-    fn first_resync(&mut self) -> Option<Arc<Event>> {
-        let after = self
-            .replay_from
-            .filter(|_| self.queue.query.call_id.is_none())?;
-        let (oldest, reason) = self.stream.missing_after(after)?;
+    fn missing_after(&mut self, after: i64) -> Option<Arc<Event>> {
+        if !self.told_gaps {
+            return None;
+        }
+        let (oldest, reason) = self.stream.missing_after(&self.store, after)?;
         self.given = oldest - 1;
-        self.replay_from = Some(oldest - 1);
+        self.replay_from = Replay::Id(oldest - 1);
         Some(self.resync(oldest, reason))
     }
 
-    async fn read_more(&mut self, from: i64) {
-        let read = match self.queue.query.call_id.as_deref().and_then(CallId::parse) {
-            Some(call) => {
-                // A call's id tells when it began, so its events are found by time.
-                let (seconds, nanos) = call.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
-                let began =
-                    i64::try_from(seconds * 1000 + u64::from(nanos / 1_000_000)).unwrap_or(0);
-                self.replay_from = None;
-                self.stream
-                    .read_between(&self.store, (began - CALL_LEAD_MS, i64::MAX))
-                    .await
-            }
-            None => self.stream.read_after(&self.store, from).await,
-        };
-        match read {
-            Ok(events) => {
-                let last = events
-                    .last()
-                    .map(|event| i64::try_from(event.id).unwrap_or(i64::MAX));
+    /// Between what was given and this event the bridge was killed, and what came in between may be lost.
+    fn gap_before(&mut self, event: &Event) -> Option<Arc<Event>> {
+        let (_, oldest) = self
+            .hole
+            .filter(|(_, oldest)| self.given < oldest - 1 && event.number() >= *oldest)?;
+        self.hole = None;
+        self.given = oldest - 1;
+        Some(self.resync(oldest, "the bridge was restarted"))
+    }
+
+    async fn read_more(&mut self) {
+        match self.read().await {
+            Ok((events, last)) => {
                 self.replay.extend(events);
                 // Live events after `until` wait in the queue; replay need not go further.
-                if self.replay_from.is_some() {
-                    self.replay_from = last.filter(|last| *last < self.until);
-                }
+                self.replay_from = match last {
+                    Some(last) if last < self.until => Replay::Id(last),
+                    _ => Replay::Nowhere,
+                };
             }
             Err(error) => {
                 tracing::warn!(error = %error, "events.replay failed");
-                self.replay_from = None;
+                self.replay_from = Replay::Nowhere;
                 let resync = self.resync(self.until + 1, "kept events cannot be read now");
                 self.replay.push_back(resync);
             }
         }
     }
 
+    /// Some more events, and the id of the last one.
+    async fn read(&mut self) -> Result<(Vec<Arc<Event>>, Option<i64>), StoreError> {
+        let after = match (self.replay_from, self.queue.wanted.call) {
+            (Replay::Id(after), _) => after,
+            (Replay::Call, Some(call)) => {
+                let before = self.stream.before_call(&self.store, call).await?;
+                before.max(self.given)
+            }
+            (Replay::Call | Replay::Nowhere, _) => return Ok((Vec::new(), None)),
+        };
+        let mut events = self.stream.read_after(&self.store, after).await?;
+        // Asked after reading: a run lost in the meantime is missed.
+        if self.told_gaps
+            && let Some((oldest, reason)) = self.stream.missing_after(&self.store, after)
+            && oldest - 1 > self.given
+        {
+            events.retain(|event| event.number() >= oldest);
+            events.insert(0, self.resync(oldest, reason));
+            self.given = oldest - 1;
+        }
+        let last = events.last().map(|event| event.number());
+        events.retain(|event| event.kind == EventKind::Resync || self.queue.wanted.takes(event));
+        Ok((events, last))
+    }
+
     /// Whether an event is new to this reader and wanted.
     fn gives(&mut self, event: &Arc<Event>) -> bool {
-        let id = i64::try_from(event.id).unwrap_or(i64::MAX);
+        let id = event.number();
         let synthetic = event.kind == EventKind::ToolLog || event.kind == EventKind::Resync;
-        if id < self.given
-            || id == self.given && !synthetic
-            || !self.queue.viewer.sees(event, &self.queue.query)
-        {
+        if id < self.given || id == self.given && !synthetic || !self.queue.wanted.takes(event) {
             return event.kind == EventKind::Resync;
         }
         self.given = id;
-        if event.kind == EventKind::ToolResult && self.queue.query.call_id.is_some() {
+        if event.kind == EventKind::ToolResult && self.queue.wanted.call.is_some() {
             self.ended = true;
         }
         true
@@ -270,16 +212,21 @@ impl Subscription {
 
     fn resync(&self, oldest: i64, reason: &str) -> Arc<Event> {
         let oldest = oldest.max(0).unsigned_abs();
-        Arc::new(Event {
-            id: oldest.saturating_sub(1),
-            kind: EventKind::Resync,
-            ts: DateTime::<Utc>::from(std::time::SystemTime::now()),
-            trace_id: None,
-            session_id: None,
-            call_id: None,
-            data: shared(&json!({"oldest": format!("{oldest:016x}"), "reason": reason})),
-            user: None,
+        let subject = Subject {
             workspace: self.stream.workspace.clone(),
-        })
+            user: None,
+            trace_id: None,
+            call: None,
+            agent: None,
+            session: OnceLock::new(),
+        };
+        let data = json!({"oldest": format!("{oldest:016x}"), "reason": reason});
+        Arc::new(Event::new(
+            oldest.saturating_sub(1),
+            EventKind::Resync,
+            Utc::now(),
+            Arc::new(subject),
+            Told::json(raw(&data)),
+        ))
     }
 }

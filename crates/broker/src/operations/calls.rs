@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use self::views::{view_ended, view_live, view_row};
 use super::Broker;
 use super::page::{Page, PageRequest, bad_cursor};
+use super::relay::ClientSide;
 use crate::asker::Asker;
 use crate::call::CallId;
 use crate::call::admit::admit;
+use crate::call::dialogue::InputRequest;
 use crate::call::live::Stop;
 use crate::call::run::Running;
 use crate::call_state::CallState;
@@ -41,10 +43,16 @@ pub struct CallTool {
     pub confirm_token: Option<String>,
     /// Check everything, send nothing.
     pub dry_run: bool,
+    /// Exactly this agent of the caller's; `reference` may name its server as the agent does.
+    pub agent_id: Option<String>,
     /// Makes the call repeatable and lets it outlive its connection.
     pub idempotency_key: Option<String>,
     /// Answer as soon as it is accepted; it runs on by itself.
     pub respond_async: bool,
+    /// The caller follows the call's events while it runs, so it learns of the server's questions.
+    pub followed: bool,
+    /// What the caller's own MCP client can do; `None` for REST callers.
+    pub client: Option<Box<ClientSide>>,
 }
 
 /// What `call_tool` answers.
@@ -84,6 +92,9 @@ pub struct ToolResult {
     pub(crate) content: Option<Range<usize>>,
     pub(crate) structured: Option<Range<usize>>,
     pub(crate) meta: Option<Range<usize>>,
+    pub(crate) result_type: Option<Range<usize>>,
+    pub(crate) input_requests: Option<Range<usize>>,
+    pub(crate) request_state: Option<Range<usize>>,
 }
 
 impl ToolResult {
@@ -115,6 +126,35 @@ impl ToolResult {
     #[must_use]
     pub fn meta(&self) -> Option<&str> {
         self.part(self.meta.as_ref())
+    }
+
+    /// `resultType`, raw JSON text: `"complete"`, `"input_required"`, `"task"`; `None` on legacy servers.
+    #[must_use]
+    pub fn result_type(&self) -> Option<&str> {
+        self.part(self.result_type.as_ref())
+    }
+
+    /// The server asks back (2026-07-28 § multi round-trip requests); this is no end.
+    #[must_use]
+    pub fn is_input_required(&self) -> bool {
+        self.result_type() == Some(r#""input_required""#)
+    }
+
+    /// It may say that a task was begun: both eras name it in members only such a result has.
+    pub(crate) fn may_be_task(&self) -> bool {
+        self.result_type() == Some(r#""task""#) || self.content.is_none()
+    }
+
+    /// `inputRequests`, raw JSON text.
+    #[must_use]
+    pub fn input_requests(&self) -> Option<&str> {
+        self.part(self.input_requests.as_ref())
+    }
+
+    /// `requestState`, raw JSON text.
+    #[must_use]
+    pub fn request_state(&self) -> Option<&str> {
+        self.part(self.request_state.as_ref())
     }
 
     fn part(&self, range: Option<&Range<usize>>) -> Option<&str> {
@@ -156,6 +196,8 @@ pub struct CallView {
     pub trace_id: String,
     /// The session it ran on, once known.
     pub session_id: Option<String>,
+    /// The agent that runs it.
+    pub agent_id: Option<String>,
     /// The definition it was checked against, short.
     pub schema_hash: Option<String>,
     /// The caller's key.
@@ -170,6 +212,8 @@ pub struct CallView {
     pub result: Option<Arc<ToolResult>>,
     /// With every other terminal state.
     pub fault: Option<Arc<Fault>>,
+    /// What the server asks and nobody answered yet; with `input_required`.
+    pub input_requests: Vec<InputRequest>,
 }
 
 /// Which calls.
@@ -201,7 +245,7 @@ pub enum Admitted {
 pub struct PendingCall {
     pub(crate) call_id: String,
     pub(crate) keyed: bool,
-    pub(crate) running: Option<Running>,
+    pub(crate) running: Option<Box<Running>>,
 }
 
 impl PendingCall {
@@ -261,11 +305,7 @@ impl Broker {
     ) -> Result<CallView, BrokerError> {
         let inner = &self.inner;
         let id = CallId::parse(call_id).ok_or_else(no_such_call)?;
-        if let Some(live) = inner
-            .live
-            .get(id)
-            .filter(|live| may_see(asker, &live.intent))
-        {
+        if let Some(live) = inner.in_memory(asker, id) {
             let deadline = Instant::now() + wait.min(inner.calls.max_timeout);
             return match live.wait(deadline).await {
                 Some(ended) => Ok(view_ended(&live, &ended)),
@@ -346,6 +386,6 @@ pub(crate) fn may_see(asker: &Asker, intent: &Intent) -> bool {
     intent.workspace == who.workspace && (intent.user == who.user || who.has(Role::Admin))
 }
 
-fn no_such_call() -> BrokerError {
+pub(crate) fn no_such_call() -> BrokerError {
     Fault::new(ErrorCode::CallNotFound, "there is no such call")
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use catalog::{Entry, Hints, Kind, Query};
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use self::cursor::Cursor;
 use super::page::{Page, PageRequest};
@@ -91,6 +92,21 @@ pub struct ServerStatus {
     pub last_error: Option<String>,
     /// A list was cut at the cap, in words.
     pub truncated: Option<String>,
+}
+
+/// Everything that decides what a list shows one asker: equal stamps and equal requests mean equal answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CatalogStamp {
+    hash: String,
+    digest: [u8; 32],
+}
+
+impl CatalogStamp {
+    /// The catalogue's hash, short.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
 }
 
 /// Which tools are to be explained.
@@ -216,6 +232,37 @@ impl Broker {
             .map(|(entry, score)| showing.item(entry, *score))
             .collect();
         Ok(answer)
+    }
+
+    /// What a list would show this asker now, in one digest. Memory only, once loaded.
+    ///
+    /// # Errors
+    /// `internal`, when the index cannot be built.
+    pub async fn catalog_stamp(&self, asker: &Asker) -> Result<CatalogStamp, BrokerError> {
+        let who = &asker.principal;
+        let slots = self.inner.look(asker).await;
+        let view = self.inner.views.over((&who.workspace, &who.user), &slots);
+        let view = view.await?;
+        let roles: Vec<_> = who.roles.iter().map(|role| *role as u8).collect();
+        let seen_by = (
+            who.workspace.as_str(),
+            who.user.as_str(),
+            roles,
+            &who.scopes.0,
+        );
+        let servers = slots.iter().map(|(server, slot)| {
+            let target = server
+                .checked
+                .as_ref()
+                .ok()
+                .map(|checked| checked.lead.version());
+            (status(server, slot), server.version, target)
+        });
+        let told = format!("{seen_by:?}{:?}", servers.collect::<Vec<_>>());
+        Ok(CatalogStamp {
+            hash: view.hash.clone(),
+            digest: Sha256::digest(told).into(),
+        })
     }
 
     /// The catalogue hash alone, for `If-None-Match`; short form. Memory only, once loaded.

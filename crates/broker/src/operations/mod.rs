@@ -1,34 +1,46 @@
 //! The operations: what a caller asks for and what it gets. One file per group.
 
+pub mod agents;
 pub mod calls;
 pub mod catalog;
+pub mod face;
+pub mod notes;
 pub mod page;
+pub mod passing;
 pub mod principals;
 pub mod records;
+pub mod relay;
 pub mod resources;
 pub mod servers;
 pub mod sessions;
+mod start;
+pub mod subscribing;
 pub mod traces;
 mod upkeep;
 mod visibility;
+pub mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::sessions::{SessionLimits, Sessions, WorkspaceId};
+use ::sessions::{SessionLimits, Sessions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transports::OutboundPolicy;
 
+use self::subscribing::Subscribed;
+use crate::agents::{Agents, LocalRunner};
 use crate::arguments::Validators;
 use crate::call::live::{LiveCalls, Stop};
-use crate::catalogue::{Catalogues, Ground, Views};
+use crate::call::recent::Recent;
+use crate::call::task_owners::TaskOwners;
+use crate::catalogue::{Catalogues, Views};
 use crate::definition::Secrets;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::EventHub;
 use crate::gate::Gate;
-use crate::keys::{DEFAULT_WORKSPACE, Keys};
+use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::limits::{CallLimits, CatalogLimits};
 use crate::meters::Meters;
@@ -59,6 +71,8 @@ pub struct BrokerOptions {
     pub retention: Duration,
     /// This node's name.
     pub node: String,
+    /// The bridge has an agent of its own, which runs servers with `runner: agent`.
+    pub local_agent: bool,
 }
 
 impl BrokerOptions {
@@ -75,6 +89,7 @@ impl BrokerOptions {
             idempotency_retention: Duration::from_hours(24),
             retention: Duration::from_hours(90 * 24),
             node: "local".to_owned(),
+            local_agent: false,
         }
     }
 }
@@ -97,7 +112,12 @@ pub(crate) struct Inner {
     pub views: Views,
     pub validators: Validators,
     pub ledger: Ledger,
-    pub live: LiveCalls,
+    pub live: Arc<LiveCalls>,
+    pub agents: Agents,
+    pub local_runner: Option<LocalRunner>,
+    pub tasks_of: TaskOwners,
+    pub subscribed: Subscribed,
+    pub recent: Arc<Recent>,
     pub gate: Arc<Gate>,
     pub meters: Meters,
     pub calls: CallLimits,
@@ -106,66 +126,6 @@ pub(crate) struct Inner {
 }
 
 impl Broker {
-    /// Starts: sweeps calls a crash left over, loads servers and kept catalogues. Opens no session.
-    ///
-    /// # Errors
-    /// `store_unavailable`.
-    pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
-        options
-            .store
-            .set_key_retention(options.idempotency_retention);
-        if let Ok(workspace) = WorkspaceId::new(DEFAULT_WORKSPACE) {
-            options.store.add_workspace(&workspace).await?;
-        }
-        let events = EventHub::start(&options.store).await?;
-        let swept = options.store.sweep_calls(&options.node).await?;
-        if swept > 0 {
-            tracing::warn!(
-                calls.swept = swept,
-                "calls were running when the bridge last stopped; their outcome is unknown"
-            );
-        }
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let sessions = Sessions::new(options.sessions);
-        let registry = Arc::new(Registry::new(options.secrets, options.outbound));
-        for saved in options.store.load_servers().await? {
-            registry.put(saved);
-        }
-        let catalogues = Catalogues::start(Ground {
-            sessions: sessions.clone(),
-            registry: Arc::clone(&registry),
-            store: options.store.clone(),
-            events: events.clone(),
-            limits: options.catalog,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        });
-        catalogues.restore().await?;
-        upkeep::start(&options.store, options.retention, (&tasks, &stop));
-        let meters = Meters::new();
-        let (own, all) = (options.calls.in_flight_per_user, options.calls.in_flight);
-        let gate = Gate::new(own, all, meters.in_flight());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                ledger: Ledger::new(options.store.clone()),
-                keys: Keys::new(options.store.clone()),
-                store: options.store,
-                events,
-                sessions,
-                registry,
-                catalogues,
-                views: Views::new(),
-                validators: Validators::new(),
-                live: LiveCalls::default(),
-                gate,
-                meters,
-                calls: options.calls,
-                tasks,
-                stop,
-            }),
-        })
-    }
-
     /// Ready to serve: the store answers and no shutdown has begun.
     ///
     /// # Errors
@@ -181,6 +141,13 @@ impl Broker {
         Ok(())
     }
 
+    /// Rows of the ledger and runs of events that were lost since the start: the store did not keep up, was away
+    /// too long, or refused them.
+    #[must_use]
+    pub fn lost_rows(&self) -> u64 {
+        self.inner.store.lost_rows()
+    }
+
     /// Refuses new calls, lets those in flight finish within `grace`, settles the rest, closes every session,
     /// writes what is buffered. When it returns nothing of this broker runs.
     pub async fn shutdown(&self, grace: Duration) {
@@ -191,6 +158,8 @@ impl Broker {
             // Whoever has not ended by then is stopped below.
             let _ = live.wait(deadline).await;
         }
+        // First, so that no agent is told to stop what may go on without the bridge.
+        inner.agents.say_goodbye().await;
         for live in inner.live.all() {
             live.cancel(Stop::ShuttingDown);
         }

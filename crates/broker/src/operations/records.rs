@@ -11,6 +11,7 @@ use super::page::{Page, PageRequest, bad_cursor};
 use super::{Broker, Inner};
 use crate::asker::Asker;
 use crate::call::CallId;
+use crate::call::live::Live;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::{Event, EventKind, NewEvent, Viewer};
 pub use crate::events::{EventQuery, Subscription};
@@ -82,11 +83,15 @@ impl Broker {
         asker: &Asker,
         query: EventQuery,
     ) -> Result<Subscription, BrokerError> {
-        if let Some(call_id) = &query.call_id {
-            self.get_call(asker, call_id, Duration::ZERO).await?;
-        }
-        let workspace = &asker.principal.workspace;
-        let subscription = self.inner.events.subscribe(workspace, viewer(asker), query);
+        let live = match &query.call_id {
+            Some(call_id) => self.followed(asker, call_id).await?,
+            None => None,
+        };
+        let subscription = self.inner.events.subscribe(
+            &asker.principal.workspace,
+            (viewer(asker), &query),
+            live.as_ref().map(|live| &live.voice),
+        );
         subscription.ok_or_else(|| {
             let mut fault = Fault::new(
                 ErrorCode::Overloaded,
@@ -95,6 +100,19 @@ impl Broker {
             fault.retry_after = Some(Duration::from_secs(1));
             fault
         })
+    }
+
+    /// The call somebody wants to follow, when memory has it; otherwise it must be in the ledger.
+    async fn followed(
+        &self,
+        asker: &Asker,
+        call_id: &str,
+    ) -> Result<Option<Arc<Live>>, BrokerError> {
+        let live = CallId::parse(call_id).and_then(|id| self.inner.in_memory(asker, id));
+        if live.is_none() {
+            self.get_call(asker, call_id, Duration::ZERO).await?;
+        }
+        Ok(live)
     }
 
     /// Kept events, oldest first.
@@ -111,9 +129,12 @@ impl Broker {
         if let Some(cursor) = &page.cursor {
             query.after = Some(u64::from_str_radix(cursor, 16).map_err(|_| bad_cursor())?);
         }
+        let call = query.call_id.as_deref().and_then(CallId::parse);
+        let live = call.and_then(|id| self.inner.in_memory(asker, id));
         let (hub, workspace) = (&self.inner.events, &asker.principal.workspace);
+        let voice = live.as_ref().map(|live| &live.voice);
         let mut items = hub
-            .history(workspace, &viewer(asker), &query, limit + 1)
+            .history(workspace, (viewer(asker), &query), voice, limit + 1)
             .await?;
         let more = items.len() > limit;
         items.truncate(limit);
@@ -185,6 +206,7 @@ impl Broker {
                 trace_id: None,
                 session_id: None,
                 call_id: None,
+                agent_id: None,
                 data,
             });
         }

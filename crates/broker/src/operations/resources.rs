@@ -9,12 +9,13 @@ use chrono::Utc;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use sessions::{Caller, Lane};
+use sessions::Lane;
 use tokio::time::Instant;
 use transports::Params;
 
 use super::calls::{PendingCall, ToolResult};
 use super::{Broker, Inner};
+use crate::agents::Aim;
 use crate::asker::Asker;
 use crate::call::CallId;
 use crate::call::run::{Job, Unsettled};
@@ -115,7 +116,8 @@ impl Broker {
                 "uri is empty or too long",
             ));
         }
-        let server = self.inner.usable_server(asker, &request.server)?;
+        let aim = Aim::lane(&request.lane);
+        let server = self.inner.usable_server_in(asker, &request.server, aim)?;
         let read = Reading {
             reference: format!("{}.{}", server.name, request.uri),
             server,
@@ -188,7 +190,8 @@ impl Broker {
                 server,
                 uri_template,
             } => {
-                let server = self.inner.usable_server(asker, server)?;
+                let aim = Aim::lane(&request.lane);
+                let server = self.inner.usable_server_in(asker, server, aim)?;
                 let reference = format!("{}.{uri_template}", server.name);
                 (
                     server,
@@ -257,16 +260,13 @@ impl Inner {
         let who = &asker.principal;
         let reference = Ref::parse(text);
         let server = reference.as_ref().and_then(|reference| {
-            let server = self.visible_server(who, &reference.server)?;
+            let aim = Aim::lane(lane);
+            let server = self.visible_server_in(who, &reference.server, aim).ok()??;
             let usable = !server.definition.disabled && policy::may_read(who, server.name.as_str());
             usable.then_some(server)
         });
         if let (Some(reference), Some(server)) = (reference, server) {
-            let caller = Caller {
-                user: who.user.clone(),
-                workspace: who.workspace.clone(),
-                lane: lane.clone(),
-            };
+            let caller = asker.caller(lane);
             let wanted = Wanted {
                 caller: &caller,
                 kind: Kind::Prompt,
@@ -296,8 +296,9 @@ impl Inner {
             return Err(Fault::new(ErrorCode::InvalidRequest, detail));
         }
         let who = &asker.principal;
+        read.server.check_agent()?;
         let permit = self.gate.enter(&who.user)?;
-        self.check_backlog()?;
+        self.await_room(Instant::now() + timeout).await?;
         let (unsettled, live) = Unsettled::begin(
             self,
             Intent {
@@ -317,24 +318,27 @@ impl Inner {
                 read_only: true,
                 detached: false,
                 created_at: Utc::now(),
-            },
+                agent_id: None,
+                deadline_at: None,
+            }
+            .through(read.server.agent_id(), timeout),
+            read.server.agent().cloned(),
         );
         let job = Job {
             live,
             permit,
-            caller: Caller {
-                user: who.user.clone(),
-                workspace: who.workspace.clone(),
-                lane: read.lane,
-            },
+            caller: asker.caller(&read.lane),
             server: read.server,
             exchange: read.exchange,
             repeatable: true,
-            method: read.method,
+            method: read.method.into(),
             params: read.params,
             trace: asker.trace.clone(),
             deadline: Instant::now() + timeout,
             timeout,
+            client: None,
+            attended: false,
+            drives_task: false,
         };
         let done = PendingCall::new(unsettled, job).run().await?;
         Ok(UpstreamAnswer {

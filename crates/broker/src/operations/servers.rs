@@ -248,7 +248,7 @@ impl Broker {
         name: &str,
     ) -> Result<Vec<ServerView>, BrokerError> {
         let server = self.inner.server_or_fault(asker, name)?;
-        if server.source == Source::File {
+        if server.source != Source::Api {
             return Ok(vec![view(&server)]);
         }
         let versions = self
@@ -350,6 +350,7 @@ impl Inner {
                 trace_id: Some(asker.trace.id()),
                 session_id: None,
                 call_id: None,
+                agent_id: None,
                 data,
             });
         }
@@ -369,6 +370,11 @@ fn check_author(asker: &Asker, definition: &Definition) -> Result<(), BrokerErro
 /// The version a change is based on; `None` where nothing may exist yet.
 fn base_version(current: Option<&Server>, if_match: IfMatch) -> Result<Option<u64>, BrokerError> {
     match (current, if_match) {
+        (Some(current), _) if current.source == Source::Agent => {
+            let mut fault = Fault::new(ErrorCode::Conflict, "an agent of yours offers this server");
+            fault.hint = Some("change it in the agent's own file".to_owned());
+            Err(fault)
+        }
         (Some(current), _) if current.source == Source::File => {
             let mut fault = Fault::new(
                 ErrorCode::Conflict,
@@ -418,6 +424,7 @@ fn view(server: &Server) -> ServerView {
         source: match server.source {
             Source::File => "file",
             Source::Api => "api",
+            Source::Agent => "agent",
         },
         definition: server.definition.clone(),
         created_at: server.created_at.clone(),

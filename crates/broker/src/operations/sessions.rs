@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::page::{Page, PageRequest};
 use super::{Broker, Inner};
+use crate::agents::Aim;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::policy;
@@ -62,7 +63,7 @@ impl Broker {
                 "the bridge is shutting down",
             ));
         }
-        let server = inner.usable_server(asker, &request.server)?;
+        let server = inner.usable_server_in(asker, &request.server, Aim::lane(&request.lane))?;
         if server.definition.isolation == Isolation::Call {
             let mut fault = Fault::new(
                 ErrorCode::Conflict,
@@ -147,8 +148,7 @@ impl Broker {
         let (id, before) = inner.own_session(asker, session_id)?;
         may_end(asker, &before)?;
         let key = &before.key;
-        let server = inner.registry.get(&key.workspace, &key.server);
-        let server = server.ok_or_else(no_such_session)?;
+        let server = inner.server_of(key).ok_or_else(no_such_session)?;
         let deadline = Instant::now() + OPEN_WAIT;
         let refreshed = inner.sessions.refresh(id, deadline).await;
         let refreshed = refreshed.ok_or_else(no_such_session)?;
@@ -184,8 +184,7 @@ impl Inner {
     fn session_view(&self, mut inspection: Inspection) -> SessionView {
         let key = &inspection.key;
         let sharing = sharing(&inspection);
-        let server = self.registry.get(&key.workspace, &key.server);
-        let Some(server) = server else {
+        let Some(server) = self.server_of(key) else {
             // Without its definition its secrets are not known, so its words are not shown.
             inspection.stderr.clear();
             inspection.last_error = None;

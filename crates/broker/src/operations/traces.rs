@@ -55,8 +55,7 @@ impl Broker {
             .events
             .of_trace(&who.workspace, trace_id, MAX_SHOWN)
             .await?;
-        events
-            .retain(|event| everybody || event.user.as_ref().is_none_or(|user| *user == who.user));
+        events.retain(|event| everybody || event.user().is_none_or(|user| *user == who.user));
         Ok(TraceView {
             trace_id: trace_id.to_owned(),
             calls,

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use sessions::SessionKey;
 use transports::ServerName;
 
 use super::Inner;
+use crate::agents::{Aim, Owner};
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::policy;
@@ -12,19 +14,54 @@ use crate::principal::Principal;
 use crate::registry::Server;
 
 impl Inner {
-    /// The servers of the asker's workspace that its scopes let it see.
+    /// The servers of the asker's workspace that its scopes let it see, and those of the asker's own agents.
     pub(crate) fn visible_servers(&self, who: &Principal) -> Vec<Arc<Server>> {
-        let mut servers = self.registry.list(&who.workspace);
+        let owner = Owner::new(&who.workspace, &who.user);
+        let mut servers = self.registry.list(&owner);
         servers.retain(|server| policy::sees_server(who, server.name.as_str()));
-        servers
+        let bind = |server| self.agents.bind(&owner, server, Aim::default());
+        servers.into_iter().map(bind).collect()
     }
 
     /// One of them.
     pub(crate) fn visible_server(&self, who: &Principal, name: &ServerName) -> Option<Arc<Server>> {
-        if !policy::sees_server(who, name.as_str()) {
-            return None;
-        }
-        self.registry.get(&who.workspace, name)
+        self.visible_server_in(who, name, Aim::default()).ok()?
+    }
+
+    /// One of them, for a lane or through exactly one agent.
+    ///
+    /// # Errors
+    /// `agent_not_found`.
+    pub(crate) fn visible_server_in(
+        &self,
+        who: &Principal,
+        name: &ServerName,
+        aim: Aim<'_>,
+    ) -> Result<Option<Arc<Server>>, BrokerError> {
+        let owner = Owner::new(&who.workspace, &who.user);
+        let found = if let Some(agent) = aim.agent {
+            self.agents.exactly(&owner, (name, agent))?
+        } else {
+            let server = self.registry.for_user(&owner, name);
+            server.map(|server| self.agents.bind(&owner, server, aim))
+        };
+        // By the name it has in the asker's view: scopes speak of that.
+        let seen = |server: &Arc<Server>| policy::sees_server(who, server.name.as_str());
+        Ok(found.filter(seen))
+    }
+
+    /// The server behind a session, as the session's owner sees it.
+    pub(crate) fn server_of(&self, key: &SessionKey) -> Option<Arc<Server>> {
+        let server = self.registry.of_session(key)?;
+        let Some(user) = &key.user else {
+            return Some(server);
+        };
+        let owner = Owner::new(&key.workspace, user);
+        let aim = Aim {
+            lane: key.lane.as_ref(),
+            agent: key.via.as_ref(),
+        };
+        Some(self.agents.bind(&owner, server, aim))
     }
 
     /// One of them by text, or `server_not_found` with a did-you-mean.
@@ -33,10 +70,20 @@ impl Inner {
         asker: &Asker,
         name: &str,
     ) -> Result<Arc<Server>, BrokerError> {
+        self.server_in_or_fault(asker, name, Aim::default())
+    }
+
+    fn server_in_or_fault(
+        &self,
+        asker: &Asker,
+        name: &str,
+        aim: Aim<'_>,
+    ) -> Result<Arc<Server>, BrokerError> {
         let who = &asker.principal;
-        let server = ServerName::new(name)
-            .ok()
-            .and_then(|name| self.visible_server(who, &name));
+        let server = match ServerName::new(name) {
+            Ok(name) => self.visible_server_in(who, &name, aim)?,
+            Err(_) => None,
+        };
         server.ok_or_else(|| self.no_such_server(who, name))
     }
 
@@ -46,11 +93,21 @@ impl Inner {
         asker: &Asker,
         name: &str,
     ) -> Result<Arc<Server>, BrokerError> {
-        let server = self.server_or_fault(asker, name)?;
+        self.usable_server_in(asker, name, Aim::default())
+    }
+
+    /// The same for a lane, or through exactly one agent.
+    pub(crate) fn usable_server_in(
+        &self,
+        asker: &Asker,
+        name: &str,
+        aim: Aim<'_>,
+    ) -> Result<Arc<Server>, BrokerError> {
+        let server = self.server_in_or_fault(asker, name, aim)?;
         if server.definition.disabled {
             return Err(Fault::new(ErrorCode::Conflict, "the server is disabled"));
         }
-        if !policy::may_read(&asker.principal, name) {
+        if !policy::may_read(&asker.principal, server.name.as_str()) {
             return Err(Fault::new(
                 ErrorCode::PolicyDenied,
                 "this is not for this principal's roles",

@@ -31,7 +31,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn load_catalogs(&self) -> Result<Vec<KeptCatalog>, StoreError> {
         let sql = "SELECT workspace, server, user_id, hash, listing, fetched_ms FROM catalogs";
-        let rows = sqlx::query(sql).fetch_all(&self.db.read).await?;
+        let rows = sqlx::query(sql).fetch_all(&self.db.browse).await?;
         let corrupt = |_| StoreError::Corrupt("catalogs".to_owned());
         let read = |row: &sqlx::any::AnyRow| {
             let user: String = row.try_get(2)?;

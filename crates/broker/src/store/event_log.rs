@@ -1,32 +1,26 @@
 //! Events on disk: runs of one workspace's events in one row each, and how far ids were given out.
 
 use sessions::WorkspaceId;
-use sqlx::AnyPool;
-use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
+use sqlx::{Any, Row as _, Transaction};
 
 use super::StoreError;
-use super::db::placeholders;
+use super::reach::Reach;
 
 /// Runs read at once.
 const READ_CHUNKS: i64 = 64;
-/// Runs in one statement: below the 999 parameters every SQLite allows.
-const ROWS_A_STATEMENT: usize = 100;
 /// Runs removed in one statement.
 const PRUNE_CHUNK: i64 = 500;
 
-const INSERTED: &str =
-    "INSERT INTO events (workspace, last_id, first_id, first_ms, last_ms, body) VALUES ";
-/// How many those are.
-const INSERTED_COLUMNS: usize = 6;
-
 /// A run of events written together.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunk {
+pub(crate) struct Run {
     pub(crate) workspace: WorkspaceId,
     pub(crate) first_id: i64,
     pub(crate) last_id: i64,
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
+    /// The newest event before this run's end that goes to no disk; the note of it is committed with the run.
+    pub(crate) gone: i64,
     /// One JSON text a line.
     pub(crate) body: String,
 }
@@ -40,39 +34,17 @@ pub(crate) struct Marks {
     pub(crate) written: i64,
 }
 
-pub(super) async fn insert(
-    tx: &mut Transaction<'_, Any>,
-    chunks: &[Chunk],
-) -> Result<(), sqlx::Error> {
-    for some in chunks.chunks(ROWS_A_STATEMENT) {
-        let sql = format!(
-            "{INSERTED}{} ON CONFLICT DO NOTHING",
-            placeholders(some.len(), INSERTED_COLUMNS)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for chunk in some {
-            query = query
-                .bind(chunk.workspace.as_str().to_owned())
-                .bind(chunk.last_id)
-                .bind(chunk.first_id)
-                .bind(chunk.first_ms)
-                .bind(chunk.last_ms)
-                .bind(chunk.body.clone());
-        }
-        query.execute(&mut **tx).await?;
-    }
-    Ok(())
-}
-
-/// Reserves ids up to `reserved`; they are given out only after this is committed.
+/// Reserves ids up to `reserved`; they are given out only after this is committed. What was noted as gone
+/// stays gone.
 pub(super) async fn mark(
-    pool: &AnyPool,
+    pool: &Reach,
     workspace: &WorkspaceId,
     marks: Marks,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO event_marks (workspace, reserved, gone) VALUES ($1, $2, $3) \
-         ON CONFLICT (workspace) DO UPDATE SET reserved = excluded.reserved, gone = excluded.gone",
+         ON CONFLICT (workspace) DO UPDATE SET reserved = excluded.reserved, \
+         gone = CASE WHEN excluded.gone > event_marks.gone THEN excluded.gone ELSE event_marks.gone END",
     )
     .bind(workspace.as_str())
     .bind(marks.reserved)
@@ -82,7 +54,21 @@ pub(super) async fn mark(
     Ok(())
 }
 
-pub(super) async fn marks(pool: &AnyPool, workspace: &WorkspaceId) -> Result<Marks, StoreError> {
+/// Notes that a workspace's events up to an id are not all kept.
+pub(super) async fn note_gone(
+    tx: &mut Transaction<'_, Any>,
+    workspace: &WorkspaceId,
+    gone: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE event_marks SET gone = $2 WHERE workspace = $1 AND gone < $2")
+        .bind(workspace.as_str())
+        .bind(gone)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn marks(pool: &Reach, workspace: &WorkspaceId) -> Result<Marks, StoreError> {
     let row = sqlx::query("SELECT reserved, gone FROM event_marks WHERE workspace = $1")
         .bind(workspace.as_str())
         .fetch_optional(pool)
@@ -105,7 +91,7 @@ pub(super) async fn marks(pool: &AnyPool, workspace: &WorkspaceId) -> Result<Mar
 
 /// The bodies of runs that end after an id, oldest first, some at a time.
 pub(super) async fn after(
-    pool: &AnyPool,
+    pool: &Reach,
     workspace: &WorkspaceId,
     id: i64,
 ) -> Result<Vec<String>, StoreError> {
@@ -120,9 +106,24 @@ pub(super) async fn after(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// The first event of the earliest run that reaches to a time.
+pub(super) async fn first_since(
+    pool: &Reach,
+    workspace: &WorkspaceId,
+    since_ms: i64,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT first_id FROM events WHERE workspace = $1 AND last_ms >= $2 ORDER BY last_ms LIMIT 1";
+    let row = sqlx::query(sql)
+        .bind(workspace.as_str())
+        .bind(since_ms)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.as_ref().map(|row| row.try_get(0)).transpose()?)
+}
+
 /// The bodies of runs that touch a span of time, oldest first.
 pub(super) async fn between(
-    pool: &AnyPool,
+    pool: &Reach,
     workspace: &WorkspaceId,
     span_ms: (i64, i64),
 ) -> Result<Vec<String>, StoreError> {
@@ -139,7 +140,7 @@ pub(super) async fn between(
 }
 
 /// Removes some runs that ended before a time, noting what is gone. True while there is more.
-pub(super) async fn prune(pool: &AnyPool, before_ms: i64) -> Result<bool, StoreError> {
+pub(super) async fn prune(pool: &Reach, before_ms: i64) -> Result<bool, StoreError> {
     sqlx::query(
         "UPDATE event_marks SET gone = (SELECT MAX(e.last_id) FROM events e \
            WHERE e.workspace = event_marks.workspace AND e.last_ms < $1) \

@@ -1,12 +1,25 @@
 //! The one database: SQLite or PostgreSQL behind one SQL text (`migrations/`). One file for each group of
 //! tables; calls and events go through the one writer.
 
+mod actions;
+mod agent_calls;
+pub mod agents;
+mod bulk;
 mod calls;
 mod catalogs;
 mod db;
+mod epochs;
 pub(crate) mod event_log;
+mod gathered;
+mod insert;
+mod intents;
+mod keys;
+mod notes;
 mod people;
+mod reach;
 mod servers;
+pub mod signing;
+mod silence;
 mod writer;
 
 use std::sync::atomic::Ordering;
@@ -15,16 +28,26 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use sessions::WorkspaceId;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+pub use actions::Action;
+pub use agents::{AgentRow, TokenGrant, TokenWish};
 pub use catalogs::KeptCatalog;
-pub use people::{Action, KeyRow, UserRow};
+pub use keys::KeyRow;
+pub use people::UserRow;
 
 use crate::call::CallId;
-use crate::ledger::{Intent, Row, RowFilter, Settled};
+use crate::ledger::{Intent, Row, RowFilter, Settled, Written};
 use db::Db;
-use event_log::{Chunk, Marks};
+use event_log::{Marks, Run};
+use gathered::Record;
 use writer::{Job, Writer};
+
+/// The counter of rows and runs of events that were lost.
+pub(crate) const LOST_ROWS: &str = "paperbot_store_rows_lost_total";
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +82,17 @@ fn ms(time: DateTime<Utc>) -> i64 {
 
 fn from_ms(ms: i64) -> DateTime<Utc> {
     Utc.timestamp_millis_opt(ms).single().unwrap_or_default()
+}
+
+/// How long a note is kept that nobody writes anew: longer than any client's session is idle.
+const NOTES_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// Rows given out of one list; a bridge with more users than this is asked by user.
+const MAX_LISTED: i64 = 1000;
+
+/// A column of JSON.
+fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    serde_json::from_str(&row.try_get::<String, _>(column)?)
+        .map_err(|_| StoreError::Corrupt(column.to_owned()))
 }
 
 /// The one database. Cheap to clone.
@@ -107,7 +141,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn begin_call(&self, intent: &Intent) -> Result<bool, StoreError> {
         self.writer
-            .ask(|answer| Job::Begin(Box::new(intent.clone()), answer))
+            .ask(|answer| Job::Begin(Arc::new(intent.clone()), answer))
             .await
     }
 
@@ -122,20 +156,40 @@ impl Store {
     }
 
     /// Writes a whole row behind its caller's back, soon. Never waits.
-    pub fn record_call(&self, intent: Intent, settled: Settled) {
-        self.writer.record(intent, settled);
+    pub fn record_call(&self, intent: impl Into<Arc<Intent>>, settled: Settled) {
+        self.record(intent.into(), settled, None);
+    }
+
+    /// The same; `written` hears once it is committed.
+    pub(crate) fn record(&self, intent: Arc<Intent>, settled: Settled, written: Option<Written>) {
+        self.writer.gathered.record(Record {
+            intent,
+            settled,
+            written,
+        });
+    }
+
+    /// Waits until there is room for the rows of new calls; false when there is none even `until` then: the
+    /// store is away, or does not keep up.
+    pub(crate) async fn room(&self, until: Instant) -> bool {
+        self.writer.gathered.room(until).await
     }
 
     /// So many rows wait to be written that no more should be made.
     #[must_use]
     pub fn is_backlogged(&self) -> bool {
-        self.writer.is_full()
+        self.writer.gathered.is_crowded()
     }
 
-    /// Rows and runs of events that were lost to full queues.
+    /// Rows and runs of events that were lost: queues were full, or the database refused them.
     #[must_use]
     pub fn lost_rows(&self) -> u64 {
-        self.writer.lost()
+        self.writer.gathered.lost()
+    }
+
+    /// The newest event of a workspace that was lost on its way to disk.
+    pub(crate) fn lost_event(&self, workspace: &WorkspaceId) -> i64 {
+        self.writer.gathered.lost_event(workspace)
     }
 
     /// Waits until everything recorded before is written, or the store refused it.
@@ -168,7 +222,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn list_calls(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
-        calls::list(&self.db.read, filter).await
+        calls::list(&self.db.browse, filter).await
     }
 
     /// When the calls of a trace began and ended, in unix milliseconds; running ones end late.
@@ -180,7 +234,7 @@ impl Store {
         workspace: &WorkspaceId,
         trace_id: &str,
     ) -> Result<Option<(i64, i64)>, StoreError> {
-        calls::trace_span(&self.db.read, workspace, trace_id).await
+        calls::trace_span(&self.db.browse, workspace, trace_id).await
     }
 
     /// Ends what an earlier process of this node left open as `outcome_unknown`, and names this node.
@@ -201,11 +255,12 @@ impl Store {
             Utc::now() - chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX);
         let calls = calls::prune(&self.db.write, before).await?;
         let events = event_log::prune(&self.db.write, ms(before)).await?;
+        notes::prune(&self.db.write, Utc::now() - NOTES_KEPT).await?;
         Ok(calls || events)
     }
 
-    pub(crate) fn keep_events(&self, chunk: Chunk) {
-        self.writer.keep_events(chunk);
+    pub(crate) fn keep_events(&self, run: Run) {
+        self.writer.gathered.keep_run(run);
     }
 
     pub(crate) async fn event_marks(&self, workspace: &WorkspaceId) -> Result<Marks, StoreError> {
@@ -225,7 +280,15 @@ impl Store {
         workspace: &WorkspaceId,
         id: i64,
     ) -> Result<Vec<String>, StoreError> {
-        event_log::after(&self.db.read, workspace, id).await
+        event_log::after(&self.db.browse, workspace, id).await
+    }
+
+    pub(crate) async fn first_event_since(
+        &self,
+        workspace: &WorkspaceId,
+        since_ms: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        event_log::first_since(&self.db.browse, workspace, since_ms).await
     }
 
     pub(crate) async fn events_between(
@@ -233,7 +296,7 @@ impl Store {
         workspace: &WorkspaceId,
         span_ms: (i64, i64),
     ) -> Result<Vec<String>, StoreError> {
-        event_log::between(&self.db.read, workspace, span_ms).await
+        event_log::between(&self.db.browse, workspace, span_ms).await
     }
 
     /// Writes what is left and closes. Nothing can be written afterwards.

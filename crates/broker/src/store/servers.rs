@@ -2,10 +2,11 @@
 
 use chrono::Utc;
 use sessions::WorkspaceId;
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use sqlx::{Connection as _, Row as _};
 use transports::ServerName;
 
+use super::reach::within;
 use super::{Store, StoreError, from_ms, ms};
 use crate::registry::Saved;
 
@@ -25,7 +26,7 @@ impl Store {
         let sql = "SELECT workspace, name, version, definition, created_ms, created_by FROM servers s \
                    WHERE definition IS NOT NULL AND version = (SELECT MAX(version) FROM servers n \
                    WHERE n.workspace = s.workspace AND n.name = s.name) ORDER BY workspace, name";
-        let rows = sqlx::query(sql).fetch_all(&self.db.read).await?;
+        let rows = sqlx::query(sql).fetch_all(&self.db.browse).await?;
         rows.iter().map(read).collect()
     }
 
@@ -44,7 +45,7 @@ impl Store {
             .bind(workspace.as_str())
             .bind(name.as_str())
             .bind(MAX_VERSIONS)
-            .fetch_all(&self.db.read)
+            .fetch_all(&self.db.browse)
             .await?;
         rows.iter().map(read).collect()
     }
@@ -100,37 +101,43 @@ impl Store {
         content: (Option<&str>, Option<&str>),
     ) -> Result<bool, StoreError> {
         let (expected, version) = versions;
-        let mut tx = self.db.write.begin().await?;
-        let row = sqlx::query(CURRENT)
+        let mut lent = self.db.write.lend().await?;
+        let (deadline, connection) = lent.parts()?;
+        let added = within(deadline, async {
+            let mut tx = connection.begin().await?;
+            let row = sqlx::query(CURRENT)
+                .bind(of.0.as_str())
+                .bind(of.1.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let newest: Option<(i64, i64)> = match &row {
+                Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
+                None => None,
+            };
+            let current = newest
+                .filter(|(_, deleted)| *deleted == 0)
+                .map(|(version, _)| version.unsigned_abs());
+            if current != expected {
+                return Ok(false);
+            }
+            let version = version.max(newest.map_or(0, |(newest, _)| newest.unsigned_abs()) + 1);
+            let added = sqlx::query(
+                "INSERT INTO servers (workspace, name, version, definition, created_ms, created_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            )
             .bind(of.0.as_str())
             .bind(of.1.as_str())
-            .fetch_optional(&mut *tx)
+            .bind(i64::try_from(version).unwrap_or(i64::MAX))
+            .bind(content.0)
+            .bind(ms(Utc::now()))
+            .bind(content.1)
+            .execute(&mut *tx)
             .await?;
-        let newest: Option<(i64, i64)> = match &row {
-            Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
-            None => None,
-        };
-        let current = newest
-            .filter(|(_, deleted)| *deleted == 0)
-            .map(|(version, _)| version.unsigned_abs());
-        if current != expected {
-            return Ok(false);
-        }
-        let version = version.max(newest.map_or(0, |(newest, _)| newest.unsigned_abs()) + 1);
-        let added = sqlx::query(
-            "INSERT INTO servers (workspace, name, version, definition, created_ms, created_by) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        )
-        .bind(of.0.as_str())
-        .bind(of.1.as_str())
-        .bind(i64::try_from(version).unwrap_or(i64::MAX))
-        .bind(content.0)
-        .bind(ms(Utc::now()))
-        .bind(content.1)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(added.rows_affected() > 0)
+            tx.commit().await?;
+            Ok(added.rows_affected() > 0)
+        })
+        .await;
+        Ok(lent.settle(added)?)
     }
 }
 

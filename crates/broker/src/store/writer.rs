@@ -2,29 +2,28 @@
 //!
 //! A single writer means no lock is ever fought over, and a busy moment costs one commit instead of many.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use sqlx::Connection as _;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
-use super::calls;
 use super::db::Db;
-use super::event_log::{self, Chunk};
+use super::event_log;
+use super::gathered::{Gathered, Item, PART_RECORDS, Part, Record};
+use super::insert::Inserts;
+use super::intents::{self, Own};
+use super::reach::within;
 use crate::ledger::{Intent, Settled};
 
 /// Requests somebody waits for. A full queue makes its callers wait, each until the store answers.
 const JOBS: usize = 1024;
 /// Requests taken into one transaction.
 const BATCH: usize = 256;
-/// Rows of finished read-only calls that may wait; while the store is away they gather here, and past it
-/// nothing more is accepted (rulings.md § Audit).
-pub(crate) const MAX_RECORDS: usize = 20_000;
-/// Runs of events that may wait; past it the oldest are lost and counted.
-const MAX_CHUNKS: usize = 4096;
 /// How long finished rows gather before they are written: nobody waits for them.
 const GATHER: Duration = Duration::from_millis(20);
 /// Pause after a failed write of gathered rows.
@@ -32,50 +31,40 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// A write somebody waits for.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub(super) enum Job {
     /// Commit an intent, and its key.
-    Begin(Box<Intent>, oneshot::Sender<Result<bool, StoreError>>),
+    Begin(Arc<Intent>, oneshot::Sender<Result<bool, StoreError>>),
     /// Commit an end.
     Settle(Box<Settled>, oneshot::Sender<Result<bool, StoreError>>),
     /// Write everything gathered so far.
     Flush(oneshot::Sender<()>),
 }
 
-/// What waits without anybody waiting for it.
-#[derive(Debug, Default)]
-struct Gathered {
-    records: VecDeque<(Intent, Settled)>,
-    chunks: VecDeque<Chunk>,
-}
-
-/// The writer's queues.
+/// The way to the writing task.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    gathered: Mutex<Gathered>,
-    wake: Notify,
-    lost: AtomicU64,
-    pub(crate) key_retention_ms: AtomicI64,
-    pub(crate) node: OnceLock<String>,
+    pub(super) gathered: Gathered,
+    pub(super) key_retention_ms: AtomicI64,
+    pub(super) node: OnceLock<String>,
 }
 
 impl Writer {
-    pub(crate) fn start(db: Db) -> (Arc<Self>, JoinHandle<()>) {
+    pub(super) fn start(db: Db) -> (Arc<Self>, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(JOBS);
         let writer = Arc::new(Self {
             jobs: Mutex::new(Some(jobs)),
-            gathered: Mutex::default(),
-            wake: Notify::new(),
-            lost: AtomicU64::new(0),
+            gathered: Gathered::default(),
             key_retention_ms: AtomicI64::new(24 * 3600 * 1000),
             node: OnceLock::new(),
         });
-        let task = tokio::spawn(Arc::clone(&writer).run(db, queue));
-        (writer, task)
-    }
-
-    fn gathered(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+        let task = Task {
+            inserts: Inserts::new(db.kind),
+            db,
+            writer: Arc::clone(&writer),
+            in_hand: Vec::new(),
+        };
+        (writer, tokio::spawn(task.run(queue)))
     }
 
     fn sender(&self) -> Option<mpsc::Sender<Job>> {
@@ -85,12 +74,15 @@ impl Writer {
             .clone()
     }
 
-    pub(crate) fn node(&self) -> &str {
-        self.node.get().map_or("local", String::as_str)
+    pub(super) fn own(&self) -> Own<'_> {
+        Own {
+            node: self.node.get().map_or("local", String::as_str),
+            key_retention_ms: self.key_retention_ms.load(Ordering::Relaxed),
+        }
     }
 
     /// Hands over a write and waits for its commit.
-    pub(crate) async fn ask(
+    pub(super) async fn ask(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<bool, StoreError>>) -> Job,
     ) -> Result<bool, StoreError> {
@@ -101,7 +93,7 @@ impl Writer {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    pub(crate) async fn flush(&self) {
+    pub(super) async fn flush(&self) {
         let (answer, answered) = oneshot::channel();
         if let Some(jobs) = self.sender()
             && jobs.send(Job::Flush(answer)).await.is_ok()
@@ -110,129 +102,196 @@ impl Writer {
         }
     }
 
-    /// Gathers a finished row. Past the bound it is lost and counted; [`Writer::is_full`] warns before.
-    pub(crate) fn record(&self, intent: Intent, settled: Settled) {
-        let mut gathered = self.gathered();
-        if gathered.records.len() >= MAX_RECORDS {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        gathered.records.push_back((intent, settled));
-        let first = gathered.records.len() == 1;
-        drop(gathered);
-        if first {
-            self.wake.notify_one();
-        }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.gathered().records.len() >= MAX_RECORDS
-    }
-
-    /// Gathers a run of events.
-    pub(crate) fn keep_events(&self, chunk: Chunk) {
-        let mut gathered = self.gathered();
-        if gathered.chunks.len() >= MAX_CHUNKS {
-            gathered.chunks.pop_front();
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        gathered.chunks.push_back(chunk);
-        drop(gathered);
-        self.wake.notify_one();
-    }
-
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
     /// No more jobs; the task writes what is left and ends.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.jobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
     }
+}
 
-    async fn run(self: Arc<Self>, db: Db, mut queue: mpsc::Receiver<Job>) {
+/// What came of writing one part.
+enum Wrote {
+    /// Nothing is left.
+    All,
+    /// There is more; so much that it need not gather, or not.
+    More { at_once: bool },
+    /// The store cannot be used; everything waits.
+    Away,
+}
+
+/// The writing task.
+struct Task {
+    db: Db,
+    writer: Arc<Writer>,
+    inserts: Inserts,
+    /// Taken and not written yet: more than one while a refused row is looked for.
+    in_hand: Vec<Part>,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let writer = Arc::clone(&self.writer);
         let mut batch = Vec::with_capacity(BATCH);
+        // When gathered rows are written next.
+        let mut next: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
-                count = queue.recv_many(&mut batch, BATCH) => if count == 0 { break },
-                () = self.wake.notified() => tokio::time::sleep(GATHER).await,
+                count = queue.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.serve(&mut batch).await;
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                () = writer.gathered.wake.notified(), if next.is_none() => {
+                    next = Some(Instant::now() + GATHER);
+                    continue;
+                }
             }
-            self.write(&db, &mut batch).await;
+            // After every batch of jobs, too: a flood of them must not starve what is gathered.
+            if next.is_some_and(|at| at <= Instant::now()) {
+                next = match self.write_gathered().await {
+                    Wrote::All => None,
+                    Wrote::More { at_once: true } => Some(Instant::now()),
+                    Wrote::More { at_once: false } => Some(Instant::now() + GATHER),
+                    Wrote::Away => Some(Instant::now() + RETRY),
+                };
+            }
         }
-        // The last chance for what is gathered.
-        self.write_gathered(&db).await;
+        self.write_all().await;
     }
 
-    async fn write(&self, db: &Db, batch: &mut Vec<Job>) {
-        let mut flushes = Vec::new();
-        let mut writes = Vec::with_capacity(batch.len());
-        for job in batch.drain(..) {
-            match job {
-                Job::Flush(answer) => flushes.push(answer),
-                write => writes.push(write),
-            }
-        }
+    /// Commits what somebody waits for.
+    async fn serve(&mut self, batch: &mut Vec<Job>) {
+        let is_flush = |job: &Job| matches!(job, Job::Flush(_));
+        let (flushes, writes): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_flush);
         if !writes.is_empty() {
-            let retention = self.key_retention_ms.load(Ordering::Relaxed);
-            match calls::commit(&db.write, &writes, (self.node(), retention)).await {
-                Ok(outcomes) => {
-                    for (job, outcome) in writes.into_iter().zip(outcomes) {
-                        job.answer(Ok(outcome));
-                    }
-                }
-                Err(error) => {
-                    let error = Arc::new(error);
-                    for job in writes {
-                        job.answer(Err(StoreError::Shared(Arc::clone(&error))));
-                    }
-                }
+            self.commit(writes).await;
+        }
+        if !flushes.is_empty() {
+            self.write_all().await;
+            for flush in flushes {
+                flush.answer(Ok(true));
             }
-        }
-        if !self.write_gathered(db).await {
-            tokio::time::sleep(RETRY).await;
-            self.wake.notify_one();
-        }
-        for answer in flushes {
-            let _ = answer.send(());
         }
     }
 
-    /// Writes what is gathered; false when the store refused and the rows wait again.
-    async fn write_gathered(&self, db: &Db) -> bool {
-        loop {
-            let (records, chunks) = {
-                let mut gathered = self.gathered();
-                let count = gathered.records.len().min(BATCH);
-                let records: Vec<_> = gathered.records.drain(..count).collect();
-                (records, gathered.chunks.drain(..).collect::<Vec<_>>())
-            };
-            if records.is_empty() && chunks.is_empty() {
-                return true;
+    async fn commit(&self, jobs: Vec<Job>) {
+        match intents::commit(&self.db, &self.inserts, &jobs, self.writer.own()).await {
+            Ok(outcomes) => {
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    job.answer(Ok(outcome));
+                }
             }
-            let written = async {
-                let mut tx = db.write.begin().await?;
-                calls::insert_finished(&mut tx, &records, self.node()).await?;
-                event_log::insert(&mut tx, &chunks).await?;
-                tx.commit().await
+            Err(error) if jobs.len() > 1 && self.db.kind.refused_rows(&error) => {
+                // One of them is refused, and the others have nothing to do with it.
+                for job in jobs {
+                    Box::pin(self.commit(vec![job])).await;
+                }
             }
-            .await;
-            if let Err(error) = written {
-                tracing::warn!(error = %error, rows = records.len(), "store.record failed; the rows wait");
-                let mut gathered = self.gathered();
-                records
-                    .into_iter()
-                    .rev()
-                    .for_each(|record| gathered.records.push_front(record));
-                chunks
-                    .into_iter()
-                    .rev()
-                    .for_each(|chunk| gathered.chunks.push_front(chunk));
-                return false;
+            Err(error) => {
+                // Unless the database said no, it may have been committed: the answer may be what was lost.
+                let unclear = !self.db.kind.refused_rows(&error);
+                let error = Arc::new(error);
+                for job in jobs {
+                    if let Job::Begin(intent, _) = &job
+                        && unclear
+                    {
+                        self.writer.gathered.void(Arc::clone(intent));
+                    }
+                    job.answer(Err(StoreError::Shared(Arc::clone(&error))));
+                }
             }
+        }
+    }
+
+    /// Writes everything that waits now, as far as the store takes it.
+    async fn write_all(&mut self) {
+        let parts = self.in_hand.len() + self.writer.gathered.parts();
+        for _ in 0..parts {
+            if !matches!(self.write_gathered().await, Wrote::More { .. }) {
+                break;
+            }
+        }
+        // A refused row was looked for: the halves count as parts of their own.
+        while !self.in_hand.is_empty() {
+            if !matches!(self.write_gathered().await, Wrote::More { .. }) {
+                break;
+            }
+        }
+    }
+
+    /// Writes one part of what is gathered.
+    async fn write_gathered(&mut self) -> Wrote {
+        let part = match self.in_hand.pop() {
+            Some(part) => part,
+            None => self.writer.gathered.take(),
+        };
+        if part.is_empty() {
+            return Wrote::All;
+        }
+        match self.write(&part).await {
+            Ok(()) => tell_written(&part),
+            Err(error) if self.db.kind.refused_rows(&error) => self.part_refused(part, &error),
+            Err(error) => {
+                tracing::warn!(error = %error, rows = part.len(), "store.record failed; the rows wait");
+                self.in_hand.push(part);
+                return Wrote::Away;
+            }
+        }
+        let at_once = !self.in_hand.is_empty() || self.writer.gathered.has_at_least(PART_RECORDS);
+        Wrote::More { at_once }
+    }
+
+    /// The database refuses something in this part: halves of it find out what.
+    fn part_refused(&mut self, mut part: Part, error: &sqlx::Error) {
+        if part.len() > 1 {
+            let rest = part.split_off(part.len() / 2);
+            self.in_hand.extend([rest, part]);
+        } else if let Some(item) = part.pop() {
+            tracing::error!(error = %error, what = item.what(), "store.record gives a refused row up");
+            self.writer.gathered.give_up(&item);
+        }
+    }
+
+    async fn write(&self, part: &Part) -> Result<(), sqlx::Error> {
+        let mut lent = self.db.write.lend().await?;
+        let (deadline, connection) = lent.parts()?;
+        let written = within(deadline, async {
+            let mut tx = connection.begin().await?;
+            let (mut records, mut runs) = (Vec::<&Record>::with_capacity(part.len()), Vec::new());
+            for item in part {
+                match item {
+                    Item::Record(record) => records.push(record),
+                    Item::Run(run) => runs.push(run),
+                    Item::Void(intent) => intents::void(&mut tx, intent).await?,
+                }
+            }
+            self.inserts
+                .finished(&mut tx, &records, self.writer.own().node)
+                .await?;
+            self.inserts.runs(&mut tx, &runs).await?;
+            for (workspace, gone) in self.writer.gathered.gone(&runs) {
+                event_log::note_gone(&mut tx, &workspace, gone).await?;
+            }
+            tx.commit().await
+        })
+        .await;
+        lent.settle(written)
+    }
+}
+
+fn tell_written(part: &Part) {
+    for item in part {
+        if let Item::Record(Record {
+            written: Some(written),
+            ..
+        }) = item
+        {
+            written.tell();
         }
     }
 }

@@ -23,6 +23,24 @@ fn names(snapshot: &Snapshot) -> Vec<String> {
 }
 
 #[test]
+fn the_servers_own_order_is_remembered_also_by_the_store() {
+    let snapshot = build(&[
+        r#"{"name":"b"}"#,
+        r#"{"name":"a"}"#,
+        r#"{"name":"b"}"#,
+        r#"{"name":"c"}"#,
+    ]);
+    let listed = |snapshot: &Snapshot| -> Vec<String> {
+        let entries = snapshot.as_listed();
+        entries.map(|entry| entry.reference.to_string()).collect()
+    };
+    assert_eq!(names(&snapshot), ["s.a", "s.b", "s.c"]);
+    assert_eq!(listed(&snapshot), ["s.b", "s.a", "s.c"]);
+    let kept = Snapshot::build(&snapshot.server, &snapshot.to_listing());
+    assert_eq!(listed(&kept), listed(&snapshot));
+}
+
+#[test]
 fn one_entry_shows_its_compact_form() {
     let snapshot = build(&[
         r#"{"name":"find","title":" The\u200b title ","description":"Finds things. And more.",

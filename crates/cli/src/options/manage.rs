@@ -73,6 +73,24 @@ pub(crate) enum Calls {
         /// The call's id
         id: String,
     },
+    /// Answer what a call waits for (`calls get` shows it)
+    Input(Input),
+}
+
+/// `calls input`
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// The call's id
+    pub(crate) id: String,
+    /// FIELD=VALUE for the one form that waits, or KEY:=JSON for a whole answer
+    #[arg(value_name = "ANSWERS")]
+    pub(crate) answers: Vec<String>,
+    /// Decline this question
+    #[arg(long, value_name = "KEY")]
+    pub(crate) decline: Vec<String>,
+    /// Dismiss this question without an answer
+    #[arg(long, value_name = "KEY")]
+    pub(crate) cancel: Vec<String>,
 }
 
 /// `events`
@@ -198,29 +216,10 @@ pub(crate) struct Definition {
     pub(crate) command: Vec<String>,
 }
 
-/// `config`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Config {
-    /// Check a bridge configuration file (by the `paperbot-mcpd` beside this program or in PATH)
-    Validate {
-        /// The file
-        file: PathBuf,
-    },
-    /// Make `servers:` from another program's configuration
-    Import {
-        /// claude-code, codex, opencode, cursor, vscode, or a file
-        #[arg(value_name = "HOST|FILE")]
-        source: String,
-        /// Add them to this file instead of printing them
-        #[arg(long, value_name = "FILE")]
-        write: Option<PathBuf>,
-    },
-}
-
 /// `connect`
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Teach a host agent to use the bridge through this command.\n\nWhat is installed is a skill (SKILL.md) where the host looks for skills: it tells the agent to run\n`paperbot-mcp find`, `help` and `call`. An MCP entry in the host's configuration comes with the\nbridge's own MCP face, which this version does not have. Without --write nothing changes: the\ndifference is printed."
+    long_about = "Make a host agent use the bridge.\n\nAdds the bridge as one MCP server to the file the host reads; nothing else in it is touched. With\n`--via http` (the default) the host asks the bridge itself and takes the key from its environment\n(PAPERBOT_TOKEN; VS Code asks for it); with `--via stdio` it starts `paperbot-mcp mcp`, which finds the\nkey by itself; with `--via skill` it gets a SKILL.md and runs `paperbot-mcp find` and `call` in its\nshell. A key is never written. Without --write nothing changes: the difference is printed."
 )]
 pub(crate) struct Connect {
     /// Which host
@@ -229,9 +228,45 @@ pub(crate) struct Connect {
     /// For this user everywhere, or for the project in the current directory
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub(crate) scope: Scope,
+    /// How the host reaches the bridge
+    #[arg(long, value_enum, default_value_t = Via::Http)]
+    pub(crate) via: Via,
+    /// Only this server, passed through whole, instead of all of them behind `find` and `call`
+    #[arg(short, long, value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+    /// What the host calls the entry [default: paperbot, or paperbot-SERVER]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Write it (the old file is kept as .bak)
     #[arg(long)]
     pub(crate) write: bool,
+}
+
+/// How a host reaches the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    Http,
+    Stdio,
+    Skill,
+}
+
+/// `mcp`
+#[derive(Debug, Args)]
+pub(crate) struct Mcp {
+    /// Only this server, passed through whole, instead of all of them behind `find` and `call`
+    #[arg(short, long, value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+    /// The run or conversation, for servers that keep a session for each
+    #[arg(long, value_name = "LANE")]
+    pub(crate) lane: Option<String>,
+    /// List these tools directly, beside `find_tools` and `call_tool`; may be repeated
+    #[arg(
+        long,
+        value_name = "REF,…",
+        value_delimiter = ',',
+        conflicts_with = "server"
+    )]
+    pub(crate) expose: Vec<String>,
 }
 
 /// A host agent.

@@ -1,5 +1,6 @@
 //! The command line as clap sees it: verbs, options and their help texts. Decides nothing.
 
+mod agent;
 mod manage;
 
 use std::path::PathBuf;
@@ -7,8 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::agent::{Agent, AgentFileOption, Config, Install, Pair, Uninstall};
 pub(crate) use self::manage::{
-    Audit, AuditAction, Calls, Config, Connect, Definition, Events, Host, Scope, Server, Session,
+    Audit, AuditAction, Calls, Connect, Definition, Events, Host, Input, Mcp, Scope, Server,
+    Session, Via,
 };
 use crate::moment;
 
@@ -105,7 +108,7 @@ pub(crate) enum Verb {
     /// Sessions: open, list, inspect, close, refresh (opening is never needed)
     #[command(subcommand)]
     Session(Session),
-    /// Calls: list, get, wait, cancel
+    /// Calls: list, get, wait, cancel, input
     #[command(subcommand)]
     Calls(Calls),
     /// Events that were, or with --follow those to come
@@ -122,11 +125,16 @@ pub(crate) enum Verb {
     /// Servers: list, add, set, remove, versions, diff, rollback, test
     #[command(subcommand)]
     Server(Server),
-    /// Check a bridge configuration, or make one from another program's
+    /// This machine's tools behind the bridge: run, install, status, list, pair
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Configurations of the bridge and of agents: validate, apply, show, import
     #[command(subcommand)]
     Config(Config),
-    /// Teach a host agent to use the bridge through this command (prints the diff unless --write)
+    /// Make a host agent use the bridge (prints the diff unless --write)
     Connect(Connect),
+    /// Speak MCP on standard input and output, for hosts that only do that
+    Mcp(Mcp),
     /// Print a SKILL.md for host agents
     Skill,
     /// What is wrong and what to do

@@ -133,6 +133,7 @@ async fn attempt(
         schema_hash: call.schema_hash.clone().or(pinned),
         confirm_token: call.confirm.clone(),
         dry_run: call.dry_run,
+        agent_id: None,
     };
     let body = serde_json::to_vec(&body).map_err(|error| Failure::usage(error.to_string()))?;
     let ask = Ask::post("/v1/calls", body)

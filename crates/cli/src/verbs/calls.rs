@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::outcome::{is_terminal, one_line_of, show_view};
-use super::{Desk, text};
+use super::{Desk, questions, text};
+use crate::arguments;
 use crate::ask::{Ask, SHORT_WAIT};
 use crate::bridge::segment;
 use crate::failure::Failure;
 use crate::moment;
-use crate::options::Calls;
+use crate::options::{Calls, Input};
+use crate::output::Mode;
 
 /// How long one look waits at the bridge; below the request's own patience.
 const ONE_LOOK: Duration = Duration::from_secs(20);
@@ -46,17 +49,49 @@ pub(crate) async fn run(desk: &Desk, verb: &Calls) -> Result<(), Failure> {
         }
         Calls::Cancel { id } => {
             let ask = Ask::post(path(id, "/cancel"), b"{}".to_vec());
-            let answer = desk.ask(ask).await?;
-            let view: Value = if answer.body.is_empty() {
-                desk.ask(Ask::get(path(id, ""))).await?.value()?
-            } else {
-                answer.value()?
-            };
-            match desk.output.mode {
-                crate::output::Mode::Text => desk.output.text(id, &one_line_of(&view)),
-                _ => desk.output.json(id, &view.to_string()),
-            }
+            let view = changed(desk, id, ask).await?;
+            show_line(desk, id, &view)
         }
+        Calls::Input(given) => input(desk, given).await,
+    }
+}
+
+/// Answers what a call waits for.
+async fn input(desk: &Desk, given: &Input) -> Result<(), Failure> {
+    let id = &given.id;
+    let typed = arguments::parse(&given.answers)?;
+    let view = desk.ask(Ask::get(path(id, ""))).await?.value()?;
+    let questions = questions::of(&view);
+    if questions.is_empty() {
+        return Err(Failure::waits_for_nothing(id, text(&view, "state")));
+    }
+    let declined = given.decline.iter().map(|key| (key, "decline"));
+    let cancelled = given.cancel.iter().map(|key| (key, "cancel"));
+    let turned_down: Vec<(&String, &str)> = declined.chain(cancelled).collect();
+    let responses = questions::answered(questions, typed, &turned_down)?;
+    let body = serde_json::to_vec(&IndexMap::from([("responses", responses)]))
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let view = changed(desk, id, Ask::post(path(id, "/input"), body)).await?;
+    if !is_terminal(text(&view, "state")) {
+        desk.output
+            .note(&format!("`calls wait {id}` waits for its end"));
+    }
+    show_line(desk, id, &view)
+}
+
+/// The call after a change: the answer's own view, or asked for where it has none.
+async fn changed(desk: &Desk, id: &str, ask: Ask) -> Result<Value, Failure> {
+    let answer = desk.ask(ask).await?;
+    if answer.body.is_empty() {
+        return desk.ask(Ask::get(path(id, ""))).await?.value();
+    }
+    answer.value()
+}
+
+fn show_line(desk: &Desk, id: &str, view: &Value) -> Result<(), Failure> {
+    match desk.output.mode {
+        Mode::Text => desk.output.text(id, &one_line_of(view)),
+        _ => desk.output.json(id, &view.to_string()),
     }
 }
 

@@ -1,14 +1,18 @@
 //! One module for each group of verbs: what is asked of the bridge and how the answer is shown.
 
+pub(crate) mod agent;
 pub(crate) mod call;
 pub(crate) mod calls;
+pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod daemon;
 pub(crate) mod discover;
 pub(crate) mod doctor;
 pub(crate) mod import;
+pub(crate) mod mcp;
 pub(crate) mod offers;
 pub(crate) mod outcome;
+pub(crate) mod questions;
 pub(crate) mod record;
 pub(crate) mod running;
 pub(crate) mod servers;

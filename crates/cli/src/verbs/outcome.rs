@@ -4,7 +4,7 @@ use api::wire::CallDone;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Desk, facts, text};
+use super::{Desk, facts, questions, text};
 use crate::content;
 use crate::failure::Failure;
 use crate::output::Mode;
@@ -85,7 +85,11 @@ pub(crate) fn show_view(desk: &Desk, view: &Value) -> Result<(), Failure> {
             let shown = content::of_result(result, call_id, &desk.output)?;
             desk.output.text(call_id, &shown)?;
         }
-        (Mode::Text, None) => desk.output.text(call_id, &one_line_of(view))?,
+        (Mode::Text, None) => {
+            let asked = questions::shown(call_id, questions::of(view));
+            let line = one_line_of(view);
+            desk.output.text(call_id, &format!("{line}\n{asked}"))?;
+        }
         _ => desk.output.json(call_id, &view.to_string())?,
     }
     verdict(view)

@@ -193,7 +193,7 @@ fn answer(stream: &mut TcpStream, status: u16, headers: &str, body: &str) {
     let _ = stream.write_all(text.as_bytes());
 }
 
-fn read_request(stream: &TcpStream) -> Option<Seen> {
+pub(crate) fn read_request(stream: &TcpStream) -> Option<Seen> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader

@@ -146,13 +146,9 @@ fn near_misses_say_what_was_meant() {
 fn verbs_of_later_versions_are_named_as_such() {
     let program = Program::alone();
     for line in [
-        vec!["agent", "run"],
         vec!["approve", "apr_1"],
         vec!["deny", "apr_1"],
-        vec!["mcp"],
         vec!["audit", "verify"],
-        vec!["config", "apply"],
-        vec!["calls", "input", "call_1"],
     ] {
         let ended = program.run(&line);
         assert_eq!(ended.code, 2, "{line:?}");

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// What `tools/call` is answered with.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,8 @@ pub(crate) enum Fault {
     None,
     /// The echo as an event stream, after so many progress notifications and a log line.
     Stream(u64),
+    /// The echo as an event stream, after these messages.
+    Say(Vec<Value>),
     /// This status, content type and body.
     Answer(u16, &'static str, String),
     /// This status with one more header.
@@ -42,10 +45,17 @@ pub(crate) enum Fault {
     Drip,
     /// A stream that breaks before the result; with an event id, the result waits behind a GET.
     Dropped { resumable: bool },
+    /// A stream that ends politely before the result, which waits behind a GET for whoever comes back
+    /// no sooner than after so many milliseconds.
+    Polled(u64),
     /// The session is forgotten once; the refusal has this status.
     ForgetOnce(u16),
     /// `initialize` is never answered; all else is well.
     NoGreeting,
+    /// `initialize` is refused as unreadable while this stands in the client's capabilities.
+    Unreadable(&'static str),
+    /// Every GET stream ends at once, and says when to come back.
+    ShortStreams,
     /// Asks the client for `roots/list` on the call's stream, then echoes what was answered.
     Ask,
 }
@@ -69,6 +79,14 @@ struct State {
     counts: Mutex<HashMap<String, usize>>,
     answers: Mutex<Vec<Value>>,
     kept: Mutex<Option<String>>,
+    /// What the client said last that it can do.
+    declared: Mutex<Value>,
+    /// The parameters of what it wants to be told.
+    told: Mutex<Vec<Value>>,
+    /// The headers of each method's last request.
+    headers: Mutex<HashMap<String, HeaderMap>>,
+    /// When a polled stream ended.
+    ended: Mutex<Option<Instant>>,
     listeners: Mutex<Vec<mpsc::Sender<Bytes>>>,
     changed: Notify,
     /// Whether a GET without `Last-Event-ID` gets a stream.
@@ -94,6 +112,10 @@ impl FaultServer {
             counts: Mutex::default(),
             answers: Mutex::default(),
             kept: Mutex::default(),
+            declared: Mutex::default(),
+            told: Mutex::default(),
+            headers: Mutex::default(),
+            ended: Mutex::default(),
             listeners: Mutex::default(),
             changed: Notify::new(),
             listens,
@@ -149,6 +171,23 @@ impl FaultServer {
         self.state.answers.lock().unwrap().clone()
     }
 
+    /// What the client declared in its last `initialize`.
+    pub(crate) fn declared(&self) -> Value {
+        self.state.declared.lock().unwrap().clone()
+    }
+
+    /// The parameters of every `resources/subscribe` and the like that was taken, in order.
+    pub(crate) fn told(&self) -> Vec<Value> {
+        self.state.told.lock().unwrap().clone()
+    }
+
+    /// A header of the last request of a method (JSON-RPC, or `GET`).
+    pub(crate) fn header(&self, method: &str, name: &str) -> Option<String> {
+        let headers = self.state.headers.lock().unwrap();
+        let value = headers.get(method)?.get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    }
+
     /// Says something on every open GET stream.
     pub(crate) async fn push(&self, message: &Value) {
         let listeners = self.state.listeners.lock().unwrap().clone();
@@ -175,10 +214,18 @@ impl State {
         self.changed.notify_one();
     }
 
+    fn note(&self, method: &str, headers: &HeaderMap) {
+        let mut noted = self.headers.lock().unwrap();
+        noted.insert(method.to_owned(), headers.clone());
+    }
+
     async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         match head.method {
-            Method::GET => return self.get(&head.headers),
+            Method::GET => {
+                self.note("GET", &head.headers);
+                return self.get(&head.headers);
+            }
             Method::DELETE => {
                 self.count("DELETE");
                 return plain(200, "text/plain", String::new());
@@ -192,6 +239,7 @@ impl State {
             .unwrap_or_default();
         let message: Value = serde_json::from_slice(&body).unwrap_or_default();
         let method = message["method"].as_str().unwrap_or("answer").to_owned();
+        self.note(&method, &head.headers);
         self.count(&method);
         match &*method {
             "server/discover" => reply(
@@ -203,7 +251,15 @@ impl State {
                 std::future::pending().await
             }
             "initialize" => self.initialize(&message),
-            "tools/call" | "tools/list" if !self.knows(&head.headers) => self.forgotten(),
+            "tools/call" | "tools/list" | "resources/subscribe" | "logging/setLevel"
+                if !self.knows(&head.headers) =>
+            {
+                self.forgotten()
+            }
+            "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" => {
+                self.told.lock().unwrap().push(message["params"].clone());
+                reply(&message, &json!({}), "result")
+            }
             "tools/list" => reply(&message, &json!({"tools": []}), "result"),
             "tools/call" => self.call(&message).await,
             "answer" => self.answered(message).await,
@@ -212,6 +268,14 @@ impl State {
     }
 
     fn initialize(&self, message: &Value) -> Response<Body> {
+        let declared = &message["params"]["capabilities"];
+        self.declared.lock().unwrap().clone_from(declared);
+        if let Fault::Unreadable(pointer) = *self.fault.lock().unwrap()
+            && declared.pointer(pointer).is_some()
+        {
+            let error = json!({"code": -32603, "message": "Unrecognized field"});
+            return reply(message, &error, "error");
+        }
         let session = format!("s-{}", self.seen_initialize());
         self.sessions.lock().unwrap().insert(session.clone());
         let result = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "faults", "version": "1"}});
@@ -254,9 +318,11 @@ impl State {
         let echo = json!({"content": [{"type": "text", "text": message["params"]["arguments"]["message"]}]});
         let done = json!({"jsonrpc": "2.0", "id": message["id"], "result": echo});
         match fault {
-            Fault::None | Fault::NoGreeting | Fault::ForgetOnce(_) => {
-                plain(200, "application/json", done.to_string())
-            }
+            Fault::None
+            | Fault::NoGreeting
+            | Fault::ForgetOnce(_)
+            | Fault::Unreadable(_)
+            | Fault::ShortStreams => plain(200, "application/json", done.to_string()),
             Fault::Answer(status, kind, body) => plain(status, kind, body),
             Fault::Header(status, name, value) => {
                 let mut response = plain(status, "text/plain", "the body of a refusal".to_owned());
@@ -278,6 +344,13 @@ impl State {
             Fault::Silent => std::future::pending().await,
             Fault::Drip => Self::drip(),
             Fault::Stream(steps) => steps_then(steps, message, &done),
+            Fault::Say(messages) => {
+                let messages = messages.iter().chain([&done]);
+                streaming(
+                    "text/event-stream",
+                    messages.map(|message| Ok(event(message, None))).collect(),
+                )
+            }
             Fault::Dropped { resumable } => {
                 let first = if resumable {
                     "id: e-1\nretry: 50\ndata:\n\n"
@@ -289,6 +362,13 @@ impl State {
                     "text/event-stream",
                     vec![Ok(Bytes::from(first)), Err(io::Error::other("cut"))],
                 )
+            }
+            Fault::Polled(pause_ms) => {
+                *self.kept.lock().unwrap() = Some(done.to_string());
+                *self.ended.lock().unwrap() =
+                    Some(Instant::now() + Duration::from_millis(pause_ms));
+                let first = format!("id: e-1\nretry: {pause_ms}\ndata:\n\n");
+                streaming("text/event-stream", vec![Ok(Bytes::from(first))])
             }
             Fault::Ask => self.ask(message),
         }
@@ -338,8 +418,17 @@ impl State {
 
     fn get(&self, headers: &HeaderMap) -> Response<Body> {
         self.count("GET");
+        if let Fault::ShortStreams = *self.fault.lock().unwrap() {
+            let event = Bytes::from_static(b"id: g-1\nretry: 250\ndata:\n\n");
+            return streaming("text/event-stream", vec![Ok(event)]);
+        }
         let resumed = headers.get("last-event-id").is_some_and(|id| id == "e-1");
-        let kept = if resumed {
+        let too_soon = self
+            .ended
+            .lock()
+            .unwrap()
+            .is_some_and(|at| Instant::now() < at);
+        let kept = if resumed && !too_soon {
             self.kept.lock().unwrap().take()
         } else {
             None

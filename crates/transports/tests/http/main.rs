@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use transports::{
     ConnectError, ConnectOptions, Connection, Endpoint, EraChoice, Executed, HttpSpec, Inbound,
-    OutboundPolicy, Params, Request, RequestError, ServerName, ServerSpec, Timeouts, WireLimits,
-    connect,
+    LogLevel, OutboundPolicy, Params, Request, RequestError, ServerName, ServerSpec, Timeouts,
+    WireLimits, connect,
 };
 
 /// Longest a fault may take to become an error (rulings.md § Upstream faults).
@@ -55,14 +55,10 @@ async fn open(server: &FaultServer) -> (Arc<Connection>, mpsc::Receiver<Inbound>
 fn call(message: &str) -> Request {
     let arguments = RawValue::from_string(json!({ "message": message }).to_string()).unwrap();
     Request {
-        method: "tools/call".into(),
         params: Params::default()
             .with_text("name", "echo")
             .with("arguments", arguments),
-        meta: Params::default(),
-        timeout: Duration::from_secs(30),
-        progress: None,
-        repeatable: false,
+        ..Request::new("tools/call", Duration::from_secs(30))
     }
 }
 
@@ -218,6 +214,77 @@ async fn a_broken_stream_with_an_event_id_is_taken_up_without_calling_again() {
         .unwrap();
     assert_eq!(text_of(&answer.unwrap()), "resumed");
     assert_eq!(server.seen("tools/call"), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_politely_is_polled_no_sooner_than_the_server_wants() {
+    let server = FaultServer::start().await;
+    let (connection, _heard) = open(&server).await;
+    server.fault(Fault::Polled(600));
+    // Whoever comes sooner is turned away for good.
+    let answer = connection.request(call("polled")).await;
+    assert_eq!(text_of(&answer.unwrap()), "polled");
+    assert_eq!(
+        server.header("GET", "last-event-id").as_deref(),
+        Some("e-1")
+    );
+    assert_eq!(server.seen("tools/call"), 1);
+}
+
+#[tokio::test]
+async fn every_request_of_a_session_has_its_headers_and_none_of_the_next_era() {
+    let server = FaultServer::listening().await;
+    let (connection, _heard) = open(&server).await;
+    server.wait_seen("listeners", 1).await;
+    connection.request(call("x")).await.unwrap();
+    let both = Some("application/json, text/event-stream");
+    for (method, accept) in [
+        ("tools/call", both),
+        ("notifications/initialized", both),
+        ("GET", Some("text/event-stream")),
+    ] {
+        let sent = |name: &str| server.header(method, name);
+        assert_eq!(sent("accept").as_deref(), accept, "{method}");
+        assert_eq!(sent("mcp-protocol-version").as_deref(), Some("2025-06-18"));
+        assert_eq!(sent("mcp-session-id").as_deref(), Some("s-1"), "{method}");
+        assert_eq!((sent("mcp-method"), sent("mcp-name")), (None, None));
+    }
+    assert_eq!(server.header("initialize", "accept").as_deref(), both);
+    assert!(server.header("initialize", "mcp-session-id").is_none());
+}
+
+#[tokio::test]
+async fn a_new_session_is_told_what_the_lost_one_knew() {
+    let server = FaultServer::start().await;
+    let (connection, _heard) = open(&server).await;
+    let timeout = Duration::from_secs(30);
+    connection
+        .set_log_level(LogLevel::Error, timeout)
+        .await
+        .unwrap();
+    for uri in ["a:1", "b:2"] {
+        connection.subscribe_resource(uri, timeout).await.unwrap();
+    }
+    connection
+        .unsubscribe_resource("b:2", timeout)
+        .await
+        .unwrap();
+    server.forget();
+    connection.request(call("x")).await.unwrap_err();
+    server.wait_seen("resources/subscribe", 3).await;
+    while server.told().len() < 6 {
+        tokio::task::yield_now().await;
+    }
+    let (level, first) = (json!({"level": "error"}), json!({"uri": "a:1"}));
+    let second = json!({"uri": "b:2"});
+    assert_eq!(
+        server.told(),
+        [&level, &first, &second, &second, &level, &first].map(Clone::clone)
+    );
+    // A subscription that finds its session lost is said on the next one, and counts there.
+    server.forget();
+    connection.subscribe_resource("c:3", timeout).await.unwrap();
+    assert_eq!(server.seen("initialize"), 3);
 }
 
 #[tokio::test]
@@ -418,6 +485,22 @@ async fn what_the_server_says_by_itself_is_heard_on_every_session() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_its_streams_is_polled_as_often_as_it_says() {
+    let server = FaultServer::listening().await;
+    server.fault(Fault::ShortStreams);
+    let (connection, _heard) = open(&server).await;
+    // With the pauses of a broken stream, ever longer, this would take minutes.
+    timeout(Duration::from_secs(30), server.wait_seen("GET", 8))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.header("GET", "last-event-id").as_deref(),
+        Some("g-1")
+    );
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn a_question_of_the_server_is_answered_during_its_call() {
     let server = FaultServer::start().await;
     let (connection, mut heard) = open(&server).await;
@@ -434,6 +517,135 @@ async fn a_question_of_the_server_is_answered_during_its_call() {
     connection.answer(question.id, Ok(said)).await;
     assert_eq!(calling.await.unwrap(), "no roots");
     assert_eq!(server.answers()[0]["id"], "q1");
+}
+
+#[tokio::test]
+async fn a_legacy_server_is_told_all_that_can_be_relayed_or_as_much_as_it_can_read() {
+    let plain = json!({"elicitation": {}, "sampling": {}, "roots": {"listChanged": true}});
+    let full = json!({
+        "elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}, "context": {}},
+        "roots": {"listChanged": true},
+    });
+    for (unreadable, declared, asked) in [
+        ("/nothing", full, 1),
+        ("/elicitation/form", plain, 2),
+        ("/elicitation", json!({}), 3),
+    ] {
+        let server = FaultServer::start().await;
+        server.fault(Fault::Unreadable(unreadable));
+        let (connection, _heard) = open(&server).await;
+        assert_eq!(server.declared(), declared, "{unreadable}");
+        assert_eq!(server.seen("initialize"), asked);
+        // A lost session is opened with what was understood.
+        server.forget();
+        connection.request(call("x")).await.unwrap_err();
+        connection.request(call("x")).await.unwrap();
+        assert_eq!(server.declared(), declared, "{unreadable}");
+        assert_eq!(server.seen("initialize"), asked + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_question_on_a_calls_own_stream_goes_to_that_call() {
+    let server = FaultServer::start().await;
+    let (connection, mut heard) = open(&server).await;
+    server.fault(Fault::Ask);
+    let (asks, mut asked) = mpsc::channel(1);
+    let calling = tokio::spawn({
+        let connection = Arc::clone(&connection);
+        let request = Request {
+            asks: Some(asks),
+            ..call("x")
+        };
+        async move { text_of(&connection.request(request).await.unwrap()) }
+    });
+    let question = asked.recv().await.unwrap();
+    assert_eq!(question.method, "roots/list");
+    let said = RawValue::from_string(json!({"said": "mine"}).to_string()).unwrap();
+    connection.answer(question.id, Ok(said)).await;
+    assert_eq!(calling.await.unwrap(), "mine");
+    assert!(heard.try_recv().is_err(), "nobody else was asked");
+}
+
+#[tokio::test]
+async fn a_question_whose_call_can_take_none_is_declined_at_once() {
+    let full = mpsc::channel(1);
+    let filler = transports::ServerRequest {
+        id: transports::RequestId(RawValue::from_string("1".into()).unwrap()),
+        method: "filler".into(),
+        params: None,
+    };
+    full.0.try_send(filler).unwrap();
+    let closed = mpsc::channel(1).0;
+    for asks in [full.0, closed] {
+        let server = FaultServer::start().await;
+        let (connection, _heard) = open(&server).await;
+        server.fault(Fault::Ask);
+        let request = Request {
+            asks: Some(asks),
+            ..call("x")
+        };
+        let calling = tokio::spawn({
+            let connection = Arc::clone(&connection);
+            async move { connection.request(request).await }
+        });
+        // The fake ends the call with whatever it was answered.
+        assert!(timeout(QUICK, calling).await.unwrap().unwrap().is_ok());
+        assert_eq!(server.answers()[0]["error"]["code"], -32603);
+        assert_eq!(connection.dropped_notifications(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_calls_stream_says_is_the_calls_and_news_for_everybody_are_not() {
+    let server = FaultServer::start().await;
+    let (connection, mut heard) = open(&server).await;
+    let note = |method: &str| json!({"jsonrpc": "2.0", "method": method, "params": {"n": 1}});
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    server.fault(Fault::Say(vec![
+        note("notifications/message"),
+        note("notifications/tools/list_changed"),
+        note("notifications/of/another/kind"),
+        ping,
+        note("notifications/resources/updated"),
+        note("notifications/progress"),
+    ]));
+    let (progress, mut notes) = mpsc::channel(16);
+    let (asks, mut asked) = mpsc::channel(1);
+    let request = Request {
+        progress: Some(progress),
+        asks: Some(asks),
+        ..call("x")
+    };
+    connection.request(request).await.unwrap();
+    let mut own = Vec::new();
+    while let Some(note) = notes.recv().await {
+        own.push(note.method);
+    }
+    assert_eq!(
+        own,
+        [
+            "notifications/message",
+            "notifications/of/another/kind",
+            "notifications/progress"
+        ]
+    );
+    let mut everybodys = Vec::new();
+    while let Ok(message) = heard.try_recv() {
+        everybodys.push(match message {
+            Inbound::Notification(note) => note.method,
+            Inbound::Request(request) => request.method,
+        });
+    }
+    assert_eq!(
+        everybodys,
+        [
+            "notifications/tools/list_changed",
+            "ping",
+            "notifications/resources/updated"
+        ]
+    );
+    assert!(asked.recv().await.is_none());
 }
 
 #[tokio::test]

@@ -15,6 +15,12 @@ use crate::ledger::{Intent, Row, RowFilter, kept_result};
 use crate::operations::Inner;
 
 impl Inner {
+    /// A call that runs, or ended so lately that its result is here.
+    pub(crate) fn in_memory(&self, asker: &Asker, id: CallId) -> Option<Arc<Live>> {
+        let live = self.live.get(id).or_else(|| self.recent.get(id));
+        live.filter(|live| may_see(asker, &live.intent))
+    }
+
     /// Rows and running calls as one list, newest first; a running call's own state counts.
     pub(crate) async fn views_of(
         &self,
@@ -30,9 +36,17 @@ impl Inner {
         }
         // A running call's row says `accepted`; while it runs its own word counts.
         for row in self.ledger.rows(filter).await? {
-            if self.live.get(row.intent.id).is_none() {
-                found.insert(row.intent.id, view_row(&row)?);
+            let id = row.intent.id;
+            if self.live.get(id).is_some() {
+                continue;
             }
+            let recent = self.recent.get(id);
+            let ended = recent.and_then(|live| Some((live.outcome()?, live)));
+            let view = match ended {
+                Some((ended, live)) => view_ended(&live, &ended),
+                None => view_row(&row)?,
+            };
+            found.insert(id, view);
         }
         Ok(found.into_values().rev().collect())
     }
@@ -64,6 +78,7 @@ fn view_intent(intent: &Intent) -> CallView {
         state: CallState::Accepted,
         trace_id: intent.trace_id.clone(),
         session_id: None,
+        agent_id: intent.agent_id.clone(),
         schema_hash: intent.schema_hash.map(|hash| hash.short()),
         idempotency_key: intent.idempotency_key.clone(),
         created_at: rfc3339(intent.created_at),
@@ -71,12 +86,14 @@ fn view_intent(intent: &Intent) -> CallView {
         duration_ms: None,
         result: None,
         fault: None,
+        input_requests: Vec::new(),
     }
 }
 
 pub(super) fn view_live(live: &Live) -> CallView {
     CallView {
         state: live.state(),
+        input_requests: live.dialogue.open(),
         session_id: live.session().map(|id| id.to_string()),
         ..view_intent(&live.intent)
     }
@@ -94,6 +111,7 @@ pub(super) fn view_ended(live: &Live, ended: &Ended) -> CallView {
         duration_ms: u64::try_from(ended.duration.as_millis()).ok(),
         result,
         fault,
+        input_requests: Vec::new(),
         ..view_live(live)
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use transports::ServerName;
 
 use super::{TestReport, check_author};
+use crate::agents::Owner;
 use crate::asker::Asker;
 use crate::catalogue::era_name;
 use crate::definition::Definition;
@@ -37,7 +38,9 @@ impl Broker {
             let name = ServerName::new(name)
                 .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
             let checked = inner.pass_gate(asker, &name, &definition)?;
-            (checked.target, checked.redactions)
+            let owner = Owner::new(&asker.principal.workspace, &asker.principal.user);
+            let target = inner.agents.trial_target(&owner, &name, &checked)?;
+            (target, checked.redactions)
         } else {
             let server = inner.server_or_fault(asker, name)?;
             check_author(asker, &server.definition)?;

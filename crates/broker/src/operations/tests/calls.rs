@@ -205,7 +205,7 @@ async fn progress_and_the_end_of_a_call_are_events_in_order_and_replayable() {
     pending.run().await.unwrap();
     let mut kinds = Vec::new();
     while let Some(event) = live.next().await {
-        let data: Value = serde_json::from_str(event.data.get()).unwrap();
+        let data: Value = serde_json::from_str(event.data().get()).unwrap();
         kinds.push(format!(
             "{}:{}",
             event.kind.as_str(),
@@ -228,7 +228,7 @@ async fn progress_and_the_end_of_a_call_are_events_in_order_and_replayable() {
     assert_eq!(kinds, wanted);
     let mut again = bench.broker.subscribe(&asker, query).await.unwrap();
     let first = again.next().await.unwrap();
-    assert!(first.data.get().contains("sent"), "{}", first.data);
+    assert!(first.data().get().contains("sent"), "{}", first.data());
     bench.stop().await;
 }
 

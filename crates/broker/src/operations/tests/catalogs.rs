@@ -64,6 +64,23 @@ async fn the_first_look_lists_and_the_next_ones_do_not() {
 }
 
 #[tokio::test]
+async fn a_stamp_is_the_same_until_what_is_shown_changes_or_somebody_else_looks() {
+    let bench = Bench::new().await;
+    let stamp = async |who: &Asker| bench.broker.catalog_stamp(who).await.unwrap();
+    let first = stamp(&admin()).await;
+    assert_eq!(stamp(&admin()).await, first);
+    assert_ne!(stamp(&asker("ann", Role::Viewer)).await, first);
+    assert_ne!(stamp(&asker("bob", Role::Admin)).await, first);
+    change_tools(&bench);
+    until("the change is seen", async || {
+        stamp(&admin()).await != first
+    })
+    .await;
+    assert_ne!(stamp(&admin()).await.hash(), first.hash());
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_search_ranks_and_says_when_nothing_fits() {
     let bench = Bench::new().await;
     let found = list(&bench, search("write down")).await;
@@ -128,7 +145,7 @@ async fn a_changed_list_is_noticed_and_told() {
         .await
         .unwrap()
         .unwrap();
-    let told: Value = serde_json::from_str(told.data.get()).unwrap();
+    let told: Value = serde_json::from_str(told.data().get()).unwrap();
     let wanted = json!({"server": "fake", "added": ["fake.new"], "removed": ["fake.write"], "changed": ["fake.echo"]});
     assert_eq!(told, wanted);
     bench.stop().await;

@@ -1,12 +1,16 @@
 //! The operations through the public methods of [`Broker`]: a real store, and servers that speak MCP.
 
+mod agents;
 mod calls;
 mod catalogs;
+mod dialogue;
 mod ends;
 mod keys;
 mod others;
 mod principals;
+mod reads;
 mod servers;
+mod trust;
 
 use std::future::Future;
 use std::time::Duration;
@@ -59,6 +63,10 @@ impl Bench {
         Self { broker, ..self }
     }
 
+    fn url(&self) -> String {
+        url(&self.dir)
+    }
+
     async fn call(&self, request: CallTool) -> Result<CallDone, BrokerError> {
         done(self.broker.call_tool(&admin(), request).await)
     }
@@ -68,9 +76,12 @@ impl Bench {
     }
 }
 
+fn url(dir: &tempfile::TempDir) -> String {
+    format!("sqlite://{}", dir.path().join("store.db").display())
+}
+
 async fn start(dir: &tempfile::TempDir, change: impl FnOnce(&mut BrokerOptions)) -> Broker {
-    let url = format!("sqlite://{}", dir.path().join("store.db").display());
-    let mut options = BrokerOptions::new(Store::open(&url).await.unwrap());
+    let mut options = BrokerOptions::new(Store::open(&url(dir)).await.unwrap());
     change(&mut options);
     Broker::start(options).await.unwrap()
 }

@@ -50,12 +50,12 @@ async fn another_users_call_answers_exactly_as_an_unknown_one() {
         .list_events(&bob, EventQuery::default(), PageRequest::default())
         .await
         .unwrap();
-    assert!(events.items.iter().all(|event| {
-        event
-            .user
-            .as_ref()
-            .is_none_or(|user| user.as_str() == "bob")
-    }));
+    assert!(
+        events
+            .items
+            .iter()
+            .all(|event| { event.user().is_none_or(|user| user.as_str() == "bob") })
+    );
     let overseer = asker("eve", Role::Admin);
     assert!(
         bench

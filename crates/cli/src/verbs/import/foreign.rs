@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::position::line_and_column;
+
 /// One server as its file has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
@@ -54,13 +56,6 @@ pub(crate) fn document(path: &Path, text: &str) -> Result<Value, Unreadable> {
                 Unreadable::Syntax { line, column, what }
             }),
     }
-}
-
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(at)];
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    (line, column)
 }
 
 /// Every server of a document. `here` is the project whose own servers Claude Code keeps in the user's file.

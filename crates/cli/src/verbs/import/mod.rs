@@ -4,8 +4,9 @@
 mod clean;
 mod foreign;
 mod insert;
+mod members;
 mod ours;
-mod secrets;
+pub(crate) mod secrets;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -9,10 +9,8 @@ use serde_json::{Map, Value};
 
 use super::clean;
 use super::foreign::Entry;
+use super::members::{has_url, is_private, our_name, take_pairs, take_text, texts};
 use super::secrets::{self, Text};
-
-/// Longest server name: one DNS label.
-const MAX_NAME_BYTES: usize = 63;
 
 /// A server as under `servers:` of the bridge's file.
 #[derive(Debug, Default, Serialize, PartialEq)]
@@ -55,6 +53,12 @@ enum Setting {
 struct Place<'a> {
     server: &'a str,
     field: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn of(server: &'a str, field: &'a str) -> Self {
+        Self { server, field }
+    }
 }
 
 /// Everything imported so far.
@@ -152,23 +156,13 @@ impl Import {
             ));
         }
         for (variable, value) in take_pairs(members, &["env", "environment"]) {
-            let setting = self.setting(
-                Place {
-                    server: name,
-                    field: &variable,
-                },
-                &value,
-                &variable,
-            );
+            let setting = self.setting(Place::of(name, &variable), &value, &variable);
             server.env.insert(variable, setting);
         }
         if let Some(Value::Array(passed)) = members.remove("env_vars") {
             for variable in texts(&passed) {
                 let setting = self.reference(
-                    Place {
-                        server: name,
-                        field: &variable,
-                    },
+                    Place::of(name, &variable),
                     format!("env:{variable}"),
                     String::new(),
                 );
@@ -199,22 +193,12 @@ impl Import {
         server.url = Some(url.to_string());
         for (header, value) in take_pairs(members, &["headers", "http_headers"]) {
             let variable = secrets::as_variable(&format!("{name}_{header}"));
-            let setting = self.setting(
-                Place {
-                    server: name,
-                    field: &header,
-                },
-                &value,
-                &variable,
-            );
+            let setting = self.setting(Place::of(name, &header), &value, &variable);
             server.headers.insert(header, setting);
         }
         for (header, variable) in take_pairs(members, &["env_http_headers"]) {
             let setting = self.reference(
-                Place {
-                    server: name,
-                    field: &header,
-                },
+                Place::of(name, &header),
                 format!("env:{variable}"),
                 String::new(),
             );
@@ -222,10 +206,7 @@ impl Import {
         }
         if let Some(variable) = take_text(members, &["bearer_token_env_var"]) {
             let setting = self.reference(
-                Place {
-                    server: name,
-                    field: "Authorization",
-                },
+                Place::of(name, "Authorization"),
                 format!("env:{variable}"),
                 "Bearer ".to_owned(),
             );
@@ -310,85 +291,5 @@ impl Import {
         }
         let prefix = (!prefix.is_empty()).then_some(prefix);
         Setting::Secret { secret, prefix }
-    }
-}
-
-fn has_url(members: &Map<String, Value>) -> bool {
-    ["url", "httpUrl", "serverUrl"]
-        .iter()
-        .any(|name| members.contains_key(*name))
-}
-
-fn take_text(members: &mut Map<String, Value>, names: &[&str]) -> Option<String> {
-    let found = names
-        .iter()
-        .find(|name| members.get(**name).is_some_and(Value::is_string))?;
-    match members.remove(*found) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-/// Text by name; numbers and flags as they are written.
-fn take_pairs(members: &mut Map<String, Value>, names: &[&str]) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    for name in names {
-        if let Some(Value::Object(found)) = members.remove(*name) {
-            pairs.extend(
-                found
-                    .into_iter()
-                    .map(|(name, value)| (name, as_text(&value))),
-            );
-        }
-    }
-    pairs
-}
-
-fn texts(values: &[Value]) -> Vec<String> {
-    values.iter().map(as_text).collect()
-}
-
-fn as_text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Loopback and private addresses: the other program reached them, so the bridge may.
-fn is_private(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback() || address.is_private(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback() || address.is_unique_local(),
-        None => false,
-    }
-}
-
-/// Lower case letters, digits and `-`; everything else becomes one `-`.
-fn our_name(name: &str) -> String {
-    let mut ours = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character.is_ascii_alphanumeric() {
-            ours.push(character.to_ascii_lowercase());
-        } else if !ours.is_empty() && !ours.ends_with('-') {
-            ours.push('-');
-        }
-    }
-    ours.truncate(MAX_NAME_BYTES);
-    ours.truncate(ours.trim_end_matches('-').len());
-    ours
-}
-
-#[cfg(test)]
-mod tests {
-    use super::our_name;
-
-    #[test]
-    fn names_are_kept_when_they_can_be() {
-        assert_eq!(our_name("my-server-2"), "my-server-2");
-        assert_eq!(our_name("My_Server (dev)"), "my-server-dev");
-        assert_eq!(our_name("@scope/pkg.name"), "scope-pkg-name");
-        assert_eq!(our_name("文"), "");
-        assert_eq!(our_name(&"a".repeat(80)).len(), 63);
     }
 }

@@ -1,0 +1,12 @@
+//! The store, on both databases. PostgreSQL must be there: `make test` starts one.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod agents;
+mod contract;
+mod places;
+mod silent;
+mod trouble;

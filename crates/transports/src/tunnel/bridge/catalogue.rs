@@ -1,0 +1,94 @@
+//! What an agent offers, as last told.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::tunnel::frame::{ServerTools, Tools};
+
+/// All that an agent offers. Kept while it is offline.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct AgentCatalogue {
+    /// As the agent counted it.
+    pub generation: u64,
+    /// Names the content: equal digests are equal catalogues. Lowercase hex; empty when nothing was told yet.
+    pub digest: String,
+    /// Its servers.
+    pub servers: Vec<CatalogueServer>,
+}
+
+/// One server of an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CatalogueServer {
+    /// Names the content of this server alone.
+    pub digest: String,
+    /// What was told.
+    pub told: Arc<ServerTools>,
+}
+
+impl AgentCatalogue {
+    /// What TOOLS told. Of two servers of one name the first counts.
+    #[must_use]
+    pub(crate) fn of(tools: Tools) -> Self {
+        let mut servers: Vec<CatalogueServer> = Vec::with_capacity(tools.servers.len());
+        let mut whole = Sha256::new();
+        for told in tools.servers {
+            if servers.iter().any(|other| other.told.server == told.server) {
+                continue;
+            }
+            let digest = digest_of(&told);
+            whole.update(told.server.as_bytes());
+            whole.update(digest.as_bytes());
+            servers.push(CatalogueServer {
+                digest,
+                told: Arc::new(told),
+            });
+        }
+        Self {
+            generation: tools.generation,
+            digest: hex(whole),
+            servers,
+        }
+    }
+
+    /// The server of that name.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&CatalogueServer> {
+        self.servers
+            .iter()
+            .find(|server| server.told.server == name)
+    }
+}
+
+fn digest_of(told: &ServerTools) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    for list in [&told.tools, &told.resources, &told.templates, &told.prompts] {
+        part("");
+        for entry in list {
+            part(entry.get());
+        }
+    }
+    let raw = |raw: &Option<Box<RawValue>>| raw.as_ref().map_or("", |raw| raw.get()).to_owned();
+    part(&raw(&told.capabilities));
+    part(&raw(&told.server_info));
+    part(told.instructions.as_deref().unwrap_or(""));
+    part(told.protocol_version.as_deref().unwrap_or(""));
+    part(told.problem.as_deref().unwrap_or(""));
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

@@ -1,0 +1,1 @@
+"""What is measured, a file for each subject. A section starts what it needs and leaves nothing behind."""
