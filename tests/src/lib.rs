@@ -8,6 +8,7 @@ pub mod clients;
 pub mod gate;
 pub mod http;
 pub mod peer;
+pub mod tls;
 pub mod tunnel;
 pub mod upstreams;
 

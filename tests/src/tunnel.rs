@@ -275,6 +275,7 @@ impl Line {
 pub struct Agent {
     home: TempDir,
     child: Option<Child>,
+    roots: Option<PathBuf>,
 }
 
 impl Agent {
@@ -317,7 +318,16 @@ impl Agent {
         };
         write("config.yaml", &config);
         write("token", token);
-        Self { home, child: None }
+        Self {
+            home,
+            child: None,
+            roots: None,
+        }
+    }
+
+    /// Trusts only the authorities in this file.
+    pub fn trust(&mut self, roots: &Path) {
+        self.roots = Some(roots.to_owned());
     }
 
     /// Another token than [`TOKEN`].
@@ -378,6 +388,9 @@ impl Agent {
             .current_dir(home)
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        if let Some(roots) = &self.roots {
+            command.env("SSL_CERT_FILE", roots);
+        }
         command
     }
 

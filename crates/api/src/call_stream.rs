@@ -1,11 +1,12 @@
 //! One call's events as a stream: while it runs, and later. The last frame is terminal.
 
+mod past;
+
 use std::time::Duration;
 
 use axum::response::Response;
 use broker::events::{Event, EventKind};
 use broker::operations::calls::{CallDone, PendingCall};
-use broker::operations::page::PageRequest;
 use broker::operations::records::EventQuery;
 use broker::{Asker, BrokerError, ErrorCode, Fault};
 use bytes::Bytes;
@@ -162,8 +163,8 @@ pub(crate) async fn follow(app: &Shared, asker: &Asker, from: (&str, u64), peer:
         let feed = Feed::new(app, subscription, peer);
         return Ok(event_stream::answer(until_terminal(feed)));
     }
-    let frames = kept(app, asker, query).await?;
-    Ok(event_stream::answer(stream::iter(frames)))
+    let frames = past::frames((app, asker), query, view).await?;
+    Ok(event_stream::answer(frames))
 }
 
 fn until_terminal(feed: Feed) -> impl futures_util::Stream<Item = Frame> {
@@ -181,32 +182,3 @@ fn until_terminal(feed: Feed) -> impl futures_util::Stream<Item = Frame> {
         }
     })
 }
-
-/// What is kept of an ended call; never more than [`MAX_KEPT`] events.
-async fn kept(app: &Shared, asker: &Asker, query: EventQuery) -> Result<Vec<Frame>, Box<Fault>> {
-    let mut frames: Vec<Frame> = Vec::new();
-    let mut page = PageRequest {
-        limit: Some(broker::operations::page::MAX_PAGE),
-        cursor: None,
-    };
-    while frames.len() < MAX_KEPT {
-        let found = app
-            .broker
-            .list_events(asker, query.clone(), page.clone())
-            .await?;
-        frames.extend(
-            found
-                .items
-                .iter()
-                .map(|event| Ok(event_stream::frame(event))),
-        );
-        match found.next_cursor {
-            Some(cursor) => page.cursor = Some(cursor),
-            None => break,
-        }
-    }
-    Ok(frames)
-}
-
-/// Events of one ended call sent again; a chattier call is read by pages from the history.
-const MAX_KEPT: usize = 10_000;

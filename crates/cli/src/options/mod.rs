@@ -229,6 +229,9 @@ pub(crate) struct Call {
     /// Refuse when the tool's definition is not this one
     #[arg(long, value_name = "HASH")]
     pub(crate) schema_hash: Option<String>,
+    /// Exactly this agent of yours; REF may name its server as the agent does, and k=v is taken by its looks, not by a schema
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
 }
 
 /// `resources`

@@ -40,7 +40,8 @@ pub(crate) async fn call(desk: &Desk, call: &Call) -> Result<(), Failure> {
     let given = given(desk, rest, &mut idle)?;
     let schemas = Schemas::new(&desk.places, desk.bridge.settings());
     let known = match &given {
-        Given::Typed(typed) if arguments::need_schema(typed) => {
+        // The bridge shows one definition for a ref; the agent asked for may have another.
+        Given::Typed(typed) if call.agent.is_none() && arguments::need_schema(typed) => {
             Some(schema_of(&desk.bridge, &schemas, &reference).await?)
         }
         _ => None,
@@ -133,7 +134,7 @@ async fn attempt(
         schema_hash: call.schema_hash.clone().or(pinned),
         confirm_token: call.confirm.clone(),
         dry_run: call.dry_run,
-        agent_id: None,
+        agent_id: call.agent.clone(),
     };
     let body = serde_json::to_vec(&body).map_err(|error| Failure::usage(error.to_string()))?;
     let ask = Ask::post("/v1/calls", body)

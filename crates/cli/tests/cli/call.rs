@@ -35,6 +35,20 @@ fn text_content_alone_is_printed() {
 }
 
 #[test]
+fn an_agent_that_is_named_runs_the_call_and_no_other_schema_is_taken_for_its_own() {
+    let bridge = Bridge::saying(200, done("hi"));
+    let ended =
+        Program::with(&bridge).run(&["call", "files.look", "n=1", "m:=2", "--agent", "my-laptop"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    // The first request already is the call: no schema was asked for.
+    assert_eq!(
+        bridge.wait_for("POST /v1/calls").json(),
+        json!({"ref": "files.look", "arguments": {"n": 1, "m": 2}, "agent_id": "my-laptop"})
+    );
+    assert_eq!(bridge.seen().len(), 1);
+}
+
+#[test]
 fn json_keeps_every_digit_the_server_sent() {
     let body = r#"{"call_id":"call_1","trace_id":"t","is_error":false,"content":[{"type":"text","text":"x"}],
         "structured_content":{"z":12345678901234567890123,"a":1.50},"duration_ms":3,"replayed":false}"#;
