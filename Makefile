@@ -1,5 +1,5 @@
 # `make run` and `make test` are all a newcomer needs; the rest is for those who work on the bridge.
-.PHONY: run test conformance bench lint fmt doc upstreams bless
+.PHONY: run test conformance bench lint fmt doc upstreams bless fuzz
 
 # The bridge with its embedded defaults: loopback, SQLite, a generated admin key, a demo server.
 run:
@@ -37,3 +37,8 @@ bless:
 # `make bench ARGS="--only calls,soak"` runs some sections, `ARGS=--quick` only shows that they work.
 bench:
 	tests/bench/run.sh $(ARGS)
+
+# Every fuzz target for SECONDS each (nightly, cargo-fuzz); see docs/security.md. Their seeds run in `make test` too.
+SECONDS ?= 600
+fuzz:
+	fuzz/run.sh $(SECONDS)

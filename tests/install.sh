@@ -36,7 +36,7 @@ install_chromium() {
   $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null
 }
 
-[ $# -gt 0 ] || set -- node upstreams clients conformance/released conformance/next
+[ $# -gt 0 ] || set -- node upstreams clients rest conformance/released conformance/next
 for folder in "$@"; do
   pushd "$folder" >/dev/null
   if [ -f package-lock.json ]; then install_npm; fi

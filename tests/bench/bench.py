@@ -18,12 +18,15 @@ import traceback
 import bridge
 import processes
 import report
+from sections.audit import audit
 from sections.calls import calls, soak
 from sections.catalogue import catalogue
 from sections.cli import cli
 from sections.discovery import discovery
+from sections.fairness import fairness
 from sections.held import held
 from sections.mcp import mcp
+from sections.mutations import mutations
 from sections.sessions import sessions
 from sections.start import start
 from sections.tunnel import tunnel
@@ -31,14 +34,17 @@ from sections.tunnel import tunnel
 # name: (title, what runs it, seconds after which it is cut off)
 SECTIONS = {
     "calls": ("Calls over REST", calls, 600),
+    "mutations": ("Calls that act, each with a key", mutations, 180),
     "mcp": ("Calls, lists and clients over MCP", mcp, 900),
     "soak": ("Soak", soak, 300),
     "sessions": ("Sessions opened and closed", sessions, 600),
     "held": ("Sessions held", held, 600),
     "catalogue": ("Catalogue page", catalogue, 300),
+    "audit": ("A user's day among a million audit entries", audit, 600),
     "start": ("Start and memory at rest", start, 180),
     "cli": ("Command line", cli, 120),
     "tunnel": ("Calls through agents, idle agents, cut lines", tunnel, 600),
+    "fairness": ("One tenant beside another's flood", fairness, 300),
     "discovery": ("Discovery", discovery, 1260),
 }
 
@@ -63,6 +69,7 @@ class Run:
         self.clients = 100 if quick else 1000
         self.agents = 100 if quick else 1000
         self.lines = 5 if quick else 40
+        self.audit_entries = 20_000 if quick else 1_000_000
         self.lists = 5 if quick else 30
         self.commands = 20 if quick else 200
         self.children = []
@@ -140,7 +147,7 @@ def run_section(run, told, name):
 def arguments():
     here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of paperbot-mcpd, paperbot-mcp, bench-get, bench-static")
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of paperbot-mcpd, paperbot-mcp, bench-get, bench-keyed, bench-static")
     parser.add_argument("--harness", type=pathlib.Path, required=True, help="folder of loadgen, echo_http, echo_stdio, floor")
     parser.add_argument("--root", type=pathlib.Path, default=here.parent.parent, help=argparse.SUPPRESS)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections by name, with commas")

@@ -11,5 +11,5 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --release --locked --quiet --package paperbot-api --bin paperbot-mcpd
 # Alone, so that no feature of the daemon is linked into the client.
 cargo build --release --locked --quiet --package paperbot-cli
-cargo build --release --locked --quiet --package paperbot-tests --bin bench-get --bin bench-static
+cargo build --release --locked --quiet --package paperbot-tests --bin bench-get --bin bench-keyed --bin bench-static
 PYTHONDONTWRITEBYTECODE=1 exec python3 tests/bench/bench.py --bin "$target/release" --harness "$target/harness/release" "$@"

@@ -18,6 +18,11 @@ use crate::http::{Reply, request};
 use crate::upstreams::{Upstream, built};
 use crate::{PATIENCE, eventually};
 
+/// Tests call as one user, and faster than a user may; those about rates name their own `limits`.
+const UNHURRIED: &str = "\nlimits: {rate: {user: null, global: null}}\n";
+/// Where the store's own disk is, below the daemon's directory.
+const DISK: &str = "disk";
+
 /// How the daemon is started.
 #[derive(Debug, Default)]
 pub struct BridgeOptions {
@@ -25,12 +30,15 @@ pub struct BridgeOptions {
     pub upstreams: Vec<Upstream>,
     /// More top-level YAML.
     pub extra: String,
+    /// The store lies on a disk of its own, of so many MiB, that only the daemon sees.
+    pub disk_mib: Option<u32>,
 }
 
 /// A running daemon. Killed by its pid when dropped.
 #[derive(Debug)]
 pub struct Bridge {
     home: TempDir,
+    disk_mib: Option<u32>,
     child: Child,
     /// `127.0.0.1:port`.
     pub authority: String,
@@ -54,7 +62,7 @@ impl Bridge {
     pub async fn start(upstreams: Vec<Upstream>) -> Self {
         Self::start_with(BridgeOptions {
             upstreams,
-            extra: String::new(),
+            ..BridgeOptions::default()
         })
         .await
     }
@@ -66,10 +74,11 @@ impl Bridge {
     pub async fn start_with(options: BridgeOptions) -> Self {
         let home = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         write_config(home.path(), &options);
-        let (child, authority) = spawn(home.path()).await;
+        let (child, authority) = spawn(home.path(), options.disk_mib).await;
         let admin_key = read_key(home.path());
         Self {
             home,
+            disk_mib: options.disk_mib,
             child,
             authority,
             admin_key,
@@ -99,6 +108,17 @@ impl Bridge {
         self.home.path().join("bridge.yaml")
     }
 
+    /// The store's own disk, as the daemon sees it: it is in no other process's view of the file system.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        let seen = self.home.path().join(DISK);
+        let seen = seen.strip_prefix("/").unwrap_or(&seen);
+        Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("root")
+            .join(seen)
+    }
+
     /// Everything the daemon wrote to stderr.
     #[must_use]
     pub fn log(&self) -> String {
@@ -112,7 +132,15 @@ impl Bridge {
     pub async fn crash_and_restart(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait_exit().await;
-        let (child, authority) = spawn(self.home.path()).await;
+        self.restart().await;
+    }
+
+    /// A new daemon on the same directories, once the one before has left.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn restart(&mut self) {
+        let (child, authority) = spawn(self.home.path(), self.disk_mib).await;
         self.child = child;
         self.authority = authority;
     }
@@ -288,6 +316,14 @@ fn directories(home: &Path) -> [(&'static str, PathBuf); 5] {
 
 fn write_config(home: &Path, options: &BridgeOptions) {
     let mut yaml = format!("listen: 127.0.0.1:0\n{}", options.extra);
+    if !options.extra.contains("limits:") {
+        yaml.push_str(UNHURRIED);
+    }
+    if options.disk_mib.is_some() {
+        let disk = home.join(DISK);
+        std::fs::create_dir(&disk).unwrap_or_else(|error| panic!("{error}"));
+        let _ = writeln!(yaml, "\nstore: sqlite://{}/bridge.db", disk.display());
+    }
     if !options.upstreams.is_empty() {
         yaml.push_str("\nservers:\n");
         for upstream in &options.upstreams {
@@ -304,8 +340,24 @@ fn read_key(home: &Path) -> String {
     key.trim().to_owned()
 }
 
-async fn spawn(home: &Path) -> (Child, String) {
-    let mut command = Command::new(built("paperbot-mcpd"));
+/// A program that is run with a disk of its own: it becomes the program, and the disk goes with it.
+fn with_disk(program: &Path, disk: &Path, size_mib: u32) -> Command {
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = "mount -t tmpfs -o size=$1m tmpfs \"$2\" && shift 2 && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(size_mib.to_string()).arg(disk).arg(program);
+    command
+}
+
+async fn spawn(home: &Path, disk_mib: Option<u32>) -> (Child, String) {
+    let program = built("paperbot-mcpd");
+    let mut command = match disk_mib {
+        Some(size) => with_disk(&program, &home.join(DISK), size),
+        None => Command::new(program),
+    };
     command
         .args(["serve", "--config"])
         .arg(home.join("bridge.yaml"));

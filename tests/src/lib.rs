@@ -8,6 +8,8 @@ pub mod clients;
 pub mod gate;
 pub mod http;
 pub mod peer;
+pub mod postgres;
+pub mod sqlite;
 pub mod tls;
 pub mod tunnel;
 pub mod upstreams;

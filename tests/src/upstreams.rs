@@ -78,6 +78,16 @@ fn stdio(name: &'static str, command: &[&str]) -> Upstream {
     }
 }
 
+/// Our server that offers the tools of a file, and writes each call it gets to another.
+#[must_use]
+pub fn told(name: &'static str, tools: &Path, effects: &Path) -> Upstream {
+    let program = built("told-server").display().to_string();
+    let (tools, effects) = (tools.display().to_string(), effects.display().to_string());
+    let mut upstream = stdio(name, &[&program, &tools, &effects]);
+    upstream.yaml.push_str("    isolation: shared\n");
+    upstream
+}
+
 /// `@modelcontextprotocol/server-everything` over stdio.
 #[must_use]
 pub fn everything() -> Upstream {

@@ -44,6 +44,7 @@ async fn start() -> (Gate, Bridge) {
     let bridge = Bridge::start_with(BridgeOptions {
         upstreams: Vec::new(),
         extra: format!("public_url: http://127.0.0.1:{}\n", gate.port),
+        ..BridgeOptions::default()
     })
     .await;
     gate.lead_to(&bridge);

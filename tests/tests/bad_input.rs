@@ -29,6 +29,7 @@ async fn bridge() -> Bridge {
     let bridge = Bridge::start_with(BridgeOptions {
         upstreams: vec![upstreams::fixture("modern")],
         extra: "limits: {body_bytes: 4096}\n".to_owned(),
+        ..BridgeOptions::default()
     })
     .await;
     bridge.wait_for_ref("modern.add").await;

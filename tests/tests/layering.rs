@@ -127,6 +127,9 @@ fn lock_files_hold_no_download_address() {
     for file in [
         "tests/upstreams/package-lock.json",
         "tests/upstreams/requirements.lock",
+        "tests/clients/package-lock.json",
+        "tests/clients/requirements.lock",
+        "tests/rest/requirements.lock",
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         assert!(!text.contains("\"resolved\": \"http"), "{file}");

@@ -35,6 +35,7 @@ async fn start(orphan_s: u64) -> (Bridge, tempfile::TempDir, PathBuf) {
     let bridge = Bridge::start_with(BridgeOptions {
         upstreams: vec![fixture(&effects)],
         extra: format!("local_agent: {{orphan_s: {orphan_s}}}\n"),
+        ..BridgeOptions::default()
     })
     .await;
     bridge.wait_for_ref("fixture.echo").await;

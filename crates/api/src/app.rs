@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::extract::FromRequestParts;
@@ -13,7 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::front::address::Addresses;
+use crate::front::cookie::CookieKind;
 use crate::front::host::Names;
+use crate::front::tries::LoginTries;
 use crate::mcp::Mcp;
 use crate::pages::Pages;
 use crate::problem::Refused;
@@ -42,6 +46,25 @@ pub struct Live {
     pub public_url: Option<Url>,
     /// `/openapi.json` and `/docs` are open.
     pub docs_public: bool,
+    /// Keys are taken by HTTP Basic, too.
+    pub basic: bool,
+    /// Which addresses may come in.
+    pub addresses: Addresses,
+    /// How long a login lasts.
+    pub login_ttl: Duration,
+}
+
+impl Live {
+    /// How people reach the bridge, as far as cookies are concerned.
+    #[must_use]
+    pub fn cookie_kind(&self) -> CookieKind {
+        let public = self.public_url.as_ref();
+        if public.is_some_and(|url| url.scheme() == "https") {
+            CookieKind::Secure
+        } else {
+            CookieKind::Plain
+        }
+    }
 }
 
 /// What every request handler may reach.
@@ -67,8 +90,10 @@ pub struct App {
     pub connections: AtomicUsize,
     /// Connections of agents.
     pub tunnels: Tunnels,
-    /// `auth.keys: false`: whoever reaches the loopback listener is the local admin.
+    /// No credential is taken at all: whoever reaches the loopback listener is the local admin.
     pub open_access: bool,
+    /// Who tried to sign in of late.
+    pub login_tries: LoginTries,
     /// Wishes to reload, to the one task that does it.
     pub reload: mpsc::Sender<ReloadAnswer>,
     /// Why the last reload changed nothing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use broker::definition::TransportKind;
-use broker::{Broker, BrokerError, BrokerOptions, Definition, Store, StoreError};
+use broker::{Broker, BrokerError, BrokerOptions, Definition, Store, StoreError, VaultOptions};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::mpsc;
@@ -22,7 +22,9 @@ use crate::config::{ConfigError, File, Source};
 use crate::demo;
 use crate::first_key;
 use crate::front::Front;
+use crate::front::address::Addresses;
 use crate::front::host::Names;
+use crate::front::tries::LoginTries;
 use crate::local_runner::Keeper;
 use crate::mcp::Mcp;
 use crate::pages::Pages;
@@ -102,7 +104,7 @@ impl Daemon {
             .map_err(|source| at(&file.listen, source))?;
         // Counters that begin with the broker would be lost without it.
         let metrics = recorder();
-        let broker = start_broker(&file, &start.places).await?;
+        let broker = start_broker(&file, &start.places, address).await?;
         if let Err(error) = settle_in(&broker, &file, &start).await {
             broker.shutdown(Duration::ZERO).await;
             return Err(error);
@@ -128,7 +130,8 @@ impl Daemon {
             closing: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             tunnels: Tunnels::new(),
-            open_access: !file.auth.keys,
+            open_access: file.auth.is_open(),
+            login_tries: LoginTries::new(),
             reload: wishes,
             reload_fault: ArcSwapOption::empty(),
         });
@@ -190,8 +193,8 @@ async fn listen(file: &File) -> Result<TcpListener, StartError> {
         .await
         .map_err(|source| at(&file.listen, source))?;
     let addresses: Vec<SocketAddr> = found.collect();
-    if !file.auth.keys && !addresses.iter().all(|address| address.ip().is_loopback()) {
-        let detail = "without auth.keys the bridge listens on loopback only";
+    if file.auth.is_open() && !addresses.iter().all(|address| address.ip().is_loopback()) {
+        let detail = "without auth.keys and auth.jwt the bridge listens on loopback only";
         return Err(ConfigError::at("/listen", detail).into());
     }
     TcpListener::bind(addresses.as_slice())
@@ -199,7 +202,28 @@ async fn listen(file: &File) -> Result<TcpListener, StartError> {
         .map_err(|source| at(&file.listen, source))
 }
 
-async fn start_broker(file: &File, places: &Places) -> Result<Broker, StartError> {
+/// Where people's browsers reach the bridge: as configured, else where it listens.
+fn base_url(file: &File, address: SocketAddr) -> Option<Url> {
+    if let Some(url) = &file.public_url {
+        return Url::parse(url).ok();
+    }
+    let host = if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    };
+    Url::parse(&format!("http://{host}/")).ok()
+}
+
+async fn start_broker(
+    file: &File,
+    places: &Places,
+    address: SocketAddr,
+) -> Result<Broker, StartError> {
+    let vault = VaultOptions {
+        keys: file.sealing_keys()?,
+        base_url: base_url(file, address),
+    };
     let url = if let Some(url) = &file.store {
         url.clone()
     } else {
@@ -208,6 +232,7 @@ async fn start_broker(file: &File, places: &Places) -> Result<Broker, StartError
     };
     let store = Store::open(&url).await?;
     let options = BrokerOptions {
+        access: file.auth.access(),
         sessions: file.sessions.limits(),
         calls: file.call_limits(),
         catalog: broker::CatalogLimits {
@@ -215,9 +240,13 @@ async fn start_broker(file: &File, places: &Places) -> Result<Broker, StartError
             ..broker::CatalogLimits::default()
         },
         outbound: file.outbound_policy(),
+        vault,
         idempotency_retention: Duration::from_secs(file.idempotency_retention_s),
         retention: DAY.saturating_mul(u32::try_from(file.audit.retention_days).unwrap_or(u32::MAX)),
+        on_unavailable: file.audit.on_unavailable,
         local_agent: file.local_agent.enabled,
+        policy: file.policy()?,
+        confirm_ttl: Duration::from_secs(file.confirm_ttl_s),
         ..BrokerOptions::new(store)
     };
     Ok(Broker::start(options).await?)
@@ -256,6 +285,7 @@ async fn settle_in(broker: &Broker, file: &File, start: &Start) -> Result<(), St
     }
     let servers = servers(file, start.source.path.is_some())?;
     broker.apply_file(servers).await.map_err(complaint)?;
+    broker.apply_policy(file.policy()?).await;
     Ok(())
 }
 
@@ -312,6 +342,9 @@ pub(crate) fn live(file: &File, address: SocketAddr) -> Live {
         names: Names::new(address, public_url.as_ref(), &file.auth.trusted_origins),
         public_url,
         docs_public: file.docs_public,
+        basic: file.auth.basic,
+        addresses: Addresses::new(&file.auth.ip_allow, &file.auth.trusted_proxies),
+        login_ttl: Duration::from_secs(file.auth.login_ttl_s),
     }
 }
 
@@ -349,7 +382,8 @@ async fn upkeep(app: Arc<App>) {
 pub fn check(source: &Source) -> Result<usize, Vec<ConfigError>> {
     let file = source.load().map_err(|error| vec![error])?;
     let servers = file.servers().map_err(|error| vec![error])?;
-    let (secrets, outbound) = (broker::Secrets::default(), file.outbound_policy());
+    let keys = file.sealing_keys().map_err(|error| vec![error])?;
+    let (secrets, outbound) = (broker::Secrets::new(keys.is_some()), file.outbound_policy());
     let gate = broker::definition::Gate {
         author: broker::Author::File,
         secrets: &secrets,

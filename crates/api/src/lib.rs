@@ -23,6 +23,8 @@ mod event_stream;
 mod first_key;
 #[cfg(feature = "daemon")]
 pub mod front;
+#[cfg(all(feature = "daemon", any(test, feature = "fuzzing")))]
+pub mod fuzzing;
 #[cfg(feature = "daemon")]
 pub mod local_runner;
 #[cfg(feature = "daemon")]

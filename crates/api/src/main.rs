@@ -101,6 +101,7 @@ fn main() -> ExitCode {
 
 fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     keep_off_huge_pages();
+    keep_to_itself();
     let source = Source::new(path);
     logging::start(&source.load()?.telemetry.log);
     raise_file_limit();
@@ -133,6 +134,12 @@ fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
 /// when it was measured).
 fn keep_off_huge_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
+/// Its memory and its environment hold secrets: no other process of the same user may look into them, and
+/// they end up in no core dump. (Root may all the same.)
+fn keep_to_itself() {
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 /// Best effort: a low limit shows when connections are refused, and is logged there.

@@ -10,6 +10,7 @@ use broker::{BrokerError, ErrorCode, Fault};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use crate::front::rates::{self, Standings};
 use crate::wire::{Complaint, Problem, Upstream};
 
 /// Media type of every failure.
@@ -21,6 +22,8 @@ pub struct Refused {
     fault: Arc<Fault>,
     /// Verbs the path does know, for 405.
     allow: Option<HeaderValue>,
+    /// How the caller's buckets stood after it.
+    rates: Option<Box<Standings>>,
 }
 
 impl Refused {
@@ -50,6 +53,13 @@ impl Refused {
         if let (Some(allow), Some(verbs)) = (&mut self.allow, verbs) {
             allow.clone_from(verbs);
         }
+        self
+    }
+
+    /// With how the caller's buckets stand.
+    #[must_use]
+    pub(crate) fn within(mut self, rates: Option<Standings>) -> Self {
+        self.rates = rates.map(Box::new);
         self
     }
 
@@ -83,7 +93,7 @@ impl Refused {
         if let Some(allow) = &self.allow {
             headers.insert(ALLOW, allow.clone());
         }
-        response
+        rates::dressed(response, self.rates.as_deref().copied())
     }
 }
 
@@ -92,6 +102,7 @@ impl From<BrokerError> for Refused {
         Self {
             fault: Arc::from(fault),
             allow: None,
+            rates: None,
         }
     }
 }
@@ -134,6 +145,7 @@ pub fn of(fault: &Fault, instance: &str, trace_id: &str) -> Problem {
             jsonrpc_code: *code,
         }),
         call_id: fault.call_id.clone(),
+        link: fault.link.clone(),
         approval: fault.approval.clone(),
     }
 }

@@ -99,12 +99,14 @@ impl Reloader {
     async fn apply(&mut self) -> Result<Reloaded, StartError> {
         let file = self.source.load()?;
         let servers = daemon::servers(&file, self.source.path.is_some())?;
+        let policy = file.policy()?;
         let applied = self
             .app
             .broker
             .apply_file(servers)
             .await
             .map_err(daemon::complaint)?;
+        self.app.broker.apply_policy(policy).await;
         self.app
             .live
             .store(Arc::new(daemon::live(&file, self.address)));

@@ -73,6 +73,7 @@ fn call(
         created_at: Utc::now(),
         agent_id: None,
         deadline_at: None,
+        approval_id: None,
     };
     let settled = Settled {
         id,
@@ -84,6 +85,7 @@ fn call(
         code: None,
         result: None,
         fault: None,
+        frees_key: None,
     };
     Ok((intent, settled))
 }

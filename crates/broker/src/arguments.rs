@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::effort::Effort;
 use catalog::{Entry, Hash};
 use jsonschema::{PatternOptions, Validator};
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
 
@@ -24,6 +26,15 @@ const COMPILED_KEPT: u64 = 4096;
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Arguments larger than this are checked off the async threads.
 const INLINE_BYTES: usize = 64 * 1024;
+/// So many visits to subschemas take a millisecond; more are made off the async threads.
+const INLINE_STEPS: u64 = 20_000;
+/// More visits than this are not begun: about a second of a thread, and nobody could stop it.
+const MAX_STEPS: u64 = 5_000_000;
+/// Schemas compiled and arguments checked off the async threads at once: a flood of large ones leaves room for
+/// whatever else blocks.
+const CHECKERS: usize = 2;
+/// Longest wait for one of those places.
+const CHECKER_WAIT: Duration = Duration::from_secs(5);
 /// Largest regex automaton a schema may ask for.
 const REGEX_BYTES: usize = 1024 * 1024;
 /// Longest preview kept in the ledger, in bytes.
@@ -104,11 +115,14 @@ fn malformed(detail: &str) -> BrokerError {
 
 /// Compiled schemas by definition hash.
 #[derive(Debug, Clone)]
-pub(crate) struct Validators(moka::sync::Cache<Hash, Arc<Compiled>>);
+pub(crate) struct Validators {
+    compiled: moka::sync::Cache<Hash, Arc<Compiled>>,
+    checkers: Arc<Semaphore>,
+}
 
 #[derive(Debug)]
 enum Compiled {
-    Ready(Validator),
+    Ready(Validator, Effort),
     Unsupported(String),
 }
 
@@ -120,7 +134,10 @@ struct SchemaOf<'a> {
 
 impl Validators {
     pub(crate) fn new() -> Self {
-        Self(moka::sync::Cache::new(COMPILED_KEPT))
+        Self {
+            compiled: moka::sync::Cache::new(COMPILED_KEPT),
+            checkers: Arc::new(Semaphore::new(CHECKERS)),
+        }
     }
 
     /// Holds arguments against a tool's schema.
@@ -135,15 +152,26 @@ impl Validators {
         if let Some(why) = &tool.unsupported_schema {
             return Err(unsupported(tool, why));
         }
-        let compiled = match self.0.get(&tool.hash) {
+        let compiled = match self.compiled.get(&tool.hash) {
             Some(compiled) => compiled,
-            None => self.compile(tool).await,
+            None => self.compile(tool).await?,
         };
-        if arguments.raw.get().len() <= INLINE_BYTES {
+        let steps = match &*compiled {
+            Compiled::Ready(_, effort) => effort.steps(&arguments.value),
+            Compiled::Unsupported(_) => 0,
+        };
+        if steps > MAX_STEPS {
+            let why = "checking such deep or large arguments against it would take too long";
+            return Err(unsupported(tool, why));
+        }
+        if arguments.raw.get().len() <= INLINE_BYTES && steps <= INLINE_STEPS {
             return complaints(tool, &compiled, &arguments).map_or(Ok(arguments), Err);
         }
+        let place = self.checker().await?;
         let tool = Arc::clone(tool);
         let checked = tokio::task::spawn_blocking(move || {
+            // Held until the thread is free, also when the caller went away.
+            let _place = place;
             complaints(&tool, &compiled, &arguments).map_or(Ok(arguments), Err)
         });
         checked
@@ -151,42 +179,69 @@ impl Validators {
             .unwrap_or_else(|_| Err(Fault::new(ErrorCode::Internal, "checking arguments failed")))
     }
 
-    async fn compile(&self, tool: &Arc<Entry>) -> Arc<Compiled> {
+    /// A place for work off the async threads.
+    async fn checker(&self) -> Result<OwnedSemaphorePermit, BrokerError> {
+        let place = Arc::clone(&self.checkers).acquire_owned();
+        if let Ok(Ok(place)) = tokio::time::timeout(CHECKER_WAIT, place).await {
+            return Ok(place);
+        }
+        let detail = "too many large arguments are being checked";
+        let mut fault = Fault::new(ErrorCode::Overloaded, detail);
+        fault.retry_after = Some(CHECKER_WAIT);
+        Err(fault)
+    }
+
+    async fn compile(&self, tool: &Arc<Entry>) -> Result<Arc<Compiled>, BrokerError> {
+        let place = self.checker().await?;
+        if let Some(compiled) = self.compiled.get(&tool.hash) {
+            // Somebody else did it meanwhile.
+            return Ok(compiled);
+        }
         let source = Arc::clone(tool);
-        let task = tokio::task::spawn_blocking(move || compile(&source));
+        let task = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            compile(&source)
+        });
         let compiled = match tokio::time::timeout(COMPILE_TIMEOUT, task).await {
             Ok(Ok(compiled)) => compiled,
             Ok(Err(_)) => Compiled::Unsupported("the schema cannot be compiled".to_owned()),
             Err(_) => Compiled::Unsupported("compiling the schema takes too long".to_owned()),
         };
         let compiled = Arc::new(compiled);
-        self.0.insert(tool.hash, Arc::clone(&compiled));
-        compiled
+        self.compiled.insert(tool.hash, Arc::clone(&compiled));
+        Ok(compiled)
     }
 }
 
+/// Compiles a tool's schema and holds arguments against it, at once and here.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn judged(tool: &Entry, arguments: &Arguments) -> Option<BrokerError> {
+    complaints(tool, &compile(tool), arguments)
+}
+
 fn compile(tool: &Entry) -> Compiled {
-    let schema = serde_json::from_str::<SchemaOf<'_>>(tool.raw.get())
+    let raw = serde_json::from_str::<SchemaOf<'_>>(tool.raw.get())
         .ok()
-        .and_then(|tool| tool.input_schema.map(RawValue::get))
-        .unwrap_or("{}");
-    let Ok(schema) = serde_json::from_str::<Value>(schema) else {
+        .and_then(|tool| tool.input_schema);
+    let text = raw.map_or("{}", RawValue::get);
+    let Ok(schema) = serde_json::from_str::<Value>(text) else {
         return Compiled::Unsupported("the schema is no JSON".to_owned());
     };
+    let effort = Effort::of(raw.unwrap_or(RawValue::NULL));
     let options = jsonschema::options().with_pattern_options(
         PatternOptions::regex()
             .size_limit(REGEX_BYTES)
             .dfa_size_limit(REGEX_BYTES),
     );
     match options.build(&schema) {
-        Ok(validator) => Compiled::Ready(validator),
+        Ok(validator) => Compiled::Ready(validator, effort),
         Err(error) => Compiled::Unsupported(clip(&error.to_string())),
     }
 }
 
 fn complaints(tool: &Entry, compiled: &Compiled, arguments: &Arguments) -> Option<BrokerError> {
     let validator = match compiled {
-        Compiled::Ready(validator) => validator,
+        Compiled::Ready(validator, _) => validator,
         Compiled::Unsupported(why) => return Some(unsupported(tool, why)),
     };
     if validator.is_valid(&arguments.value) {
@@ -291,7 +346,88 @@ impl<'de> Visitor<'de> for Unique {
 
 #[cfg(test)]
 mod tests {
+    use catalog::{Listing, Snapshot};
+    use transports::ServerName;
+
     use super::*;
+
+    fn tool(schema: &str) -> Arc<Entry> {
+        let tool = format!(r#"{{"name":"t","inputSchema":{schema}}}"#);
+        let listing = Listing {
+            tools: vec![Arc::from(raw(&tool))],
+            ..Listing::default()
+        };
+        let snapshot = Snapshot::build(&ServerName::new("s").unwrap(), &listing);
+        Arc::clone(snapshot.entries.first().unwrap())
+    }
+
+    async fn verdict(schema: &str, arguments: &str) -> Result<(), ErrorCode> {
+        let arguments = Arguments::read(Some(raw(arguments))).unwrap();
+        let checked = Validators::new().check(&tool(schema), arguments).await;
+        checked.map(|_| ()).map_err(|fault| fault.code)
+    }
+
+    /// 28 definitions, each twice the next: measured at 5 s of a core for `{}`, 40 at hours.
+    fn doubling(definitions: usize) -> String {
+        let defs = (0..definitions).map(|n| {
+            format!(
+                r##""d{n}":{{"allOf":[{{"$ref":"#/$defs/d{m}"}},{{"$ref":"#/$defs/d{m}"}}]}}"##,
+                m = n + 1
+            )
+        });
+        let defs: Vec<String> = defs.collect();
+        format!(
+            r##"{{"$ref":"#/$defs/d0","$defs":{{{},"d{definitions}":{{"type":"object"}}}}}}"##,
+            defs.join(",")
+        )
+    }
+
+    #[tokio::test]
+    async fn schemas_that_would_stop_a_core_are_refused_before_anything_is_checked() {
+        let deep = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        let doubles_with_the_value = r##"{"anyOf":[{"properties":{"a":{"$ref":"#"}},"required":["a"]},{"properties":{"a":{"$ref":"#"}},"required":["a"]}]}"##;
+        for (schema, arguments) in [
+            (doubling(28), "{}".to_owned()),
+            (doubling(40), "{}".to_owned()),
+            (
+                r#"{"properties":{"s":{"pattern":"^(a*)*\\1b$"}}}"#.to_owned(),
+                r#"{"s":"aaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#.to_owned(),
+            ),
+            (
+                r#"{"properties":{"s":{"pattern":"(a{1000}){1000}"}}}"#.to_owned(),
+                r#"{"s":"a"}"#.to_owned(),
+            ),
+            (
+                r#"{"$ref":"http://127.0.0.1:9/schema.json"}"#.to_owned(),
+                "{}".to_owned(),
+            ),
+            (
+                r#"{"properties":{"x":{"$ref":"file:///etc/passwd"}}}"#.to_owned(),
+                "{}".to_owned(),
+            ),
+            (doubles_with_the_value.to_owned(), deep(60)),
+        ] {
+            let said = verdict(&schema, &arguments).await;
+            assert_eq!(said, Err(ErrorCode::UnsupportedSchema), "{schema}");
+        }
+        // What is judged is the work, not the schema: a shallow value is little of it.
+        assert_eq!(verdict(doubles_with_the_value, &deep(3)).await, Ok(()));
+        let wrong = verdict(doubles_with_the_value, r#"{"a":{"b":1}}"#).await;
+        assert_eq!(wrong, Err(ErrorCode::InvalidArguments));
+    }
+
+    #[tokio::test]
+    async fn large_arguments_of_an_honest_schema_are_checked() {
+        let schema = r#"{"properties":{"list":{"items":{"properties":{"n":{"type":"number"}}}}}}"#;
+        let list = vec![r#"{"n":1}"#; 20_000].join(",");
+        let good = format!(r#"{{"list":[{list}]}}"#);
+        assert_eq!(verdict(schema, &good).await, Ok(()));
+        let bad = format!(r#"{{"list":[{list},{{"n":"x"}}]}}"#);
+        assert_eq!(
+            verdict(schema, &bad).await,
+            Err(ErrorCode::InvalidArguments)
+        );
+    }
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()

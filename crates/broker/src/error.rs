@@ -161,6 +161,10 @@ pub struct Fault {
     pub call_id: Option<String>,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// Where a person does what is needed, in a browser.
+    pub link: Option<String>,
+    /// How the upstream asked for credentials.
+    pub(crate) challenge: Option<String>,
     /// The approval to be decided (428), ready for the body.
     pub approval: Option<serde_json::Value>,
 }
@@ -214,6 +218,8 @@ impl Fault {
             rpc: None,
             call_id: None,
             retry_after: None,
+            link: None,
+            challenge: None,
             approval: None,
         })
     }

@@ -7,19 +7,20 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sessions::{Lane, SessionId, WorkspaceId};
 
 pub(crate) use self::kept::kept_result;
 use self::kept::{keep, restore};
-pub use self::words::{CallKind, Intent, Row, RowFilter, Settled};
+pub use self::words::{CallKind, HeldKey, Intent, Row, RowFilter, Settled};
 pub(crate) use self::written::Written;
 use crate::asker::Asker;
+use crate::audit::OnUnavailable;
 use crate::call::CallId;
 use crate::call::outcome::Ended;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Longest ref kept of a refused call, in bytes: it may be anything.
 const MAX_REF_BYTES: usize = 512;
@@ -33,17 +34,40 @@ pub(crate) enum Begun {
     Fresh,
     /// The key is taken by this row.
     Held(Box<Row>),
+    /// The store is away, and calls are allowed all the same: the whole row is to be written behind.
+    Behind,
 }
 
 /// The ledger. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
     store: Store,
+    on_unavailable: OnUnavailable,
 }
 
 impl Ledger {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, on_unavailable: OnUnavailable) -> Self {
+        Self {
+            store,
+            on_unavailable,
+        }
+    }
+
+    /// Whether calls that need no intent may go on: always, unless the store is away and nothing is to happen
+    /// without it.
+    pub(crate) async fn allows_reads(&self) -> Result<(), BrokerError> {
+        if self.on_unavailable == OnUnavailable::RefuseAll && self.store.is_away() {
+            // Nothing else may try it while everything is refused.
+            self.store.try_write().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a call whose intent could not be committed may be sent all the same.
+    fn goes_behind(&self, intent: &Intent, error: &StoreError) -> bool {
+        let away = matches!(error, StoreError::Unavailable(_) | StoreError::Shared(_));
+        let kept = intent.idempotency_key.is_some() || intent.detached;
+        self.on_unavailable == OnUnavailable::Allow && away && !kept && !self.store.is_backlogged()
     }
 
     /// The row that holds this intent's key, if any.
@@ -53,8 +77,43 @@ impl Ledger {
 
     /// Commits the intent, and with it the key.
     pub(crate) async fn begin(&self, intent: &Intent) -> Result<Begun, BrokerError> {
-        if self.store.begin_call(intent).await? {
-            return Ok(Begun::Fresh);
+        let fresh = self.store.begin_call(intent).await;
+        self.begun(fresh, intent).await
+    }
+
+    /// Commits that a call waits to be approved, and its key; nothing of it may be sent before [`Ledger::release`].
+    pub(crate) async fn hold(&self, intent: &Intent) -> Result<Begun, BrokerError> {
+        let fresh = self.store.hold_call(intent).await;
+        self.begun(fresh, intent).await
+    }
+
+    /// Makes a held call's row its intent: from now on it may have been sent.
+    pub(crate) async fn release(
+        &self,
+        intent: &Intent,
+        deadline: Option<DateTime<Utc>>,
+    ) -> Result<(), BrokerError> {
+        let held = (&intent.workspace, intent.id);
+        if self.store.release_call(held, deadline).await? {
+            return Ok(());
+        }
+        let detail = "the call ended before it was approved";
+        Err(Fault::new(ErrorCode::Conflict, detail))
+    }
+
+    async fn begun(
+        &self,
+        fresh: Result<bool, StoreError>,
+        intent: &Intent,
+    ) -> Result<Begun, BrokerError> {
+        match fresh {
+            Ok(true) => return Ok(Begun::Fresh),
+            Ok(false) => {}
+            Err(error) if self.goes_behind(intent, &error) => {
+                tracing::warn!(call.id = %intent.id, error = %error, "the store is away; the call is recorded later");
+                return Ok(Begun::Behind);
+            }
+            Err(error) => return Err(error.into()),
         }
         match self.store.find_by_key(intent).await? {
             Some(row) => Ok(Begun::Held(Box::new(row))),
@@ -69,15 +128,12 @@ impl Ledger {
     /// Commits the end. A call that ended before stays as it was.
     pub(crate) async fn settle(
         &self,
-        intent: &Intent,
+        intent: &Arc<Intent>,
         ended: &Ended,
         session: Option<SessionId>,
     ) -> Result<(), BrokerError> {
-        if !self
-            .store
-            .settle_call(&settled(intent, ended, session))
-            .await?
-        {
+        let settled = settled(intent, ended, session);
+        if !self.store.settle_call(Arc::clone(intent), &settled).await? {
             tracing::warn!(call.id = %intent.id, "a call that had ended was settled again; the first end stands");
         }
         Ok(())
@@ -86,7 +142,7 @@ impl Ledger {
     /// Tries to commit the end until it works. The caller bounds it by shutdown.
     pub(crate) async fn settle_later(
         &self,
-        intent: &Intent,
+        intent: &Arc<Intent>,
         ended: &Ended,
         session: Option<SessionId>,
     ) {
@@ -136,6 +192,7 @@ impl Ledger {
             created_at: now,
             agent_id: None,
             deadline_at: None,
+            approval_id: None,
         };
         let settled = Settled {
             id: intent.id,
@@ -147,6 +204,7 @@ impl Ledger {
             code: Some(fault.code.as_str()),
             result: None,
             fault: keep(fault),
+            frees_key: None,
         };
         self.store.record_call(intent, settled);
     }
@@ -229,5 +287,32 @@ fn settled(intent: &Intent, ended: &Ended, session: Option<SessionId>) -> Settle
         code: fault.map(|fault| fault.code.as_str()),
         result,
         fault: fault.and_then(|fault| keep(fault)),
+        frees_key: fault.and_then(|fault| freed(intent, fault)),
+    }
+}
+
+/// What surely never happened does not use its key up: the same request may be tried again.
+fn freed(intent: &Intent, fault: &Fault) -> Option<HeldKey> {
+    let key = intent.idempotency_key.clone()?;
+    let untouched = fault.executed == ExecutedWire::No && fault.code != ErrorCode::UpstreamTimeout;
+    untouched.then(|| HeldKey {
+        user: intent.user.clone(),
+        reference: intent.reference.clone(),
+        key,
+    })
+}
+
+impl Settled {
+    /// The end of a call that was held when its process ended: nothing of it was sent, and its key is free again.
+    pub(crate) fn unsent(intent: &Intent, now: DateTime<Utc>) -> Self {
+        let detail = "the bridge was restarted before anybody approved the call";
+        let fault = Fault::new(ErrorCode::ShuttingDown, detail);
+        Self {
+            state: CallState::Cancelled,
+            code: Some(fault.code.as_str()),
+            fault: keep(&fault),
+            frees_key: freed(intent, &fault),
+            ..Self::unknown(intent, now)
+        }
     }
 }

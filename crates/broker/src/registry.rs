@@ -184,6 +184,7 @@ impl Registry {
             lead,
             child,
             redactions: checked.redactions,
+            needs: checked.needs,
         })
     }
 
@@ -225,6 +226,7 @@ impl Registry {
                 }),
                 child: None,
                 redactions: crate::definition::Redactions::default(),
+                needs: None,
             }),
             definition,
             created_at: None,

@@ -242,6 +242,7 @@ impl Upstream<'_> {
             "the server asks for credentials".to_owned(),
         );
         fault.hint = challenge.map(|text| self.words(text));
+        fault.challenge = challenge.map(str::to_owned);
         fault
     }
 

@@ -189,7 +189,7 @@ fn add(total: &mut Size, part: Size) -> Result<(), OverBounds> {
 }
 
 /// Whether subschemas under this keyword look at a part of the value instead of the value itself.
-fn goes_into_the_value(key: &str) -> bool {
+pub(crate) fn goes_into_the_value(key: &str) -> bool {
     !matches!(
         key,
         "allOf"
@@ -205,7 +205,7 @@ fn goes_into_the_value(key: &str) -> bool {
 }
 
 /// The subschemas a keyword holds. Definitions count where they are referred to.
-fn children<'a>(key: &str, value: &'a Json) -> Vec<&'a Json> {
+pub(crate) fn children<'a>(key: &str, value: &'a Json) -> Vec<&'a Json> {
     match (key, value) {
         (
             "properties" | "patternProperties" | "dependentSchemas" | "dependencies",

@@ -47,6 +47,25 @@ pub(crate) fn text(raw: &str, layout: Layout) -> Cow<'_, str> {
     })
 }
 
+/// The text with each hidden or control character shown by its number, such as `\u{200b}`: for people who decide,
+/// and who must see what a model would read.
+#[must_use]
+pub fn revealed(raw: &str) -> Cow<'_, str> {
+    let shows = |c: char| !is_hidden(c) && !c.is_control();
+    if raw.chars().all(shows) {
+        return Cow::Borrowed(raw);
+    }
+    let mut text = String::with_capacity(raw.len() + 16);
+    for c in raw.chars() {
+        if shows(c) {
+            text.push(c);
+        } else {
+            text.extend(c.escape_unicode());
+        }
+    }
+    Cow::Owned(text)
+}
+
 fn visible(raw: &str) -> String {
     let mut kept = String::with_capacity(raw.len());
     let mut chars = raw.chars().peekable();
@@ -122,6 +141,15 @@ mod tests {
             assert_eq!(text(raw, Layout::Line), seen, "{raw:?}");
             assert_eq!(holds_hidden(raw), raw != seen, "{raw:?}");
         }
+    }
+
+    #[test]
+    fn what_is_hidden_can_be_revealed() {
+        assert_eq!(
+            revealed("a\u{200b}b\u{1b}[31m\n"),
+            r"a\u{200b}b\u{1b}[31m\u{a}"
+        );
+        assert!(matches!(revealed("plain é"), Cow::Borrowed("plain é")));
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn understood(reference: Ref, kind: Kind, json: &Json, raw: &Arc<RawValue>) -> E
         hints: hints(annotations),
         unsupported_schema,
         flagged: clean::holds_hidden(&reference.name) || hides_anything(json),
+        look_alike: false,
         raw: Arc::clone(raw),
         reference,
     }
@@ -115,6 +116,7 @@ fn unreadable(
         ]
         .iter()
         .any(|text| clean::holds_hidden(text)),
+        look_alike: false,
         raw: Arc::clone(raw),
         reference,
     }

@@ -29,6 +29,20 @@ impl Hash {
         text
     }
 
+    /// Reads 64 hex digits.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if hex.len() != 64 {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let digits = hex.get(2 * at..2 * at + 2)?;
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// The first 12 hex digits, as shown to callers.
     #[must_use]
     pub fn short(&self) -> String {
@@ -135,6 +149,8 @@ pub struct Entry {
     pub unsupported_schema: Option<String>,
     /// Invisible, bidi or control characters were stripped from the texts shown.
     pub flagged: bool,
+    /// Its name can be taken for that of another tool of the same server.
+    pub look_alike: bool,
     /// The upstream's own definition, untouched.
     pub raw: Arc<RawValue>,
 }

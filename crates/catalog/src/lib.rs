@@ -5,6 +5,7 @@
 pub mod bounds;
 mod clean;
 mod definition;
+pub mod effort;
 pub mod entry;
 mod example;
 mod hash;
@@ -12,6 +13,7 @@ mod header_annotations;
 pub mod index;
 mod json;
 pub mod listing;
+mod look_alike;
 mod nearness;
 mod schema;
 mod search;
@@ -19,10 +21,12 @@ mod shape;
 pub mod snapshot;
 mod summary;
 
+pub use clean::revealed;
 pub use definition::MAX_NAME_BYTES;
 pub use entry::{Entry, Hash, Hints, Kind, Ref};
 pub use index::{Index, Query, Ranked};
 pub use listing::{FetchError, Listing};
+pub use look_alike::name_skeleton;
 pub use shape::MAX_SHAPE_CHARS;
 pub use snapshot::{Delta, Snapshot};
 pub use summary::MAX_SUMMARY_CHARS;

@@ -8,6 +8,7 @@ use crate::definition;
 use crate::entry::{Entry, Hash, Kind, Ref};
 use crate::hash;
 use crate::listing::Listing;
+use crate::look_alike;
 
 /// One server's offer at one moment.
 #[derive(Debug, Clone)]
@@ -57,7 +58,7 @@ impl Snapshot {
         for (kind, raws) in lists {
             for raw in raws {
                 match definition::read(server, kind, raw) {
-                    Some(entry) => entries.push((entries.len(), Arc::new(entry))),
+                    Some(entry) => entries.push((entries.len(), entry)),
                     None => left_out += 1,
                 }
             }
@@ -67,7 +68,9 @@ impl Snapshot {
         let read = entries.len();
         entries.dedup_by(|(_, later), (_, earlier)| place(later) == place(earlier));
         left_out += read - entries.len();
-        let (order, entries): (Vec<usize>, Vec<Arc<Entry>>) = entries.into_iter().unzip();
+        let (order, mut entries): (Vec<usize>, Vec<Entry>) = entries.into_iter().unzip();
+        mark_look_alikes(&mut entries);
+        let entries: Vec<Arc<Entry>> = entries.into_iter().map(Arc::new).collect();
         let mut listed: Vec<usize> = (0..entries.len()).collect();
         listed.sort_by_key(|at| order[*at]);
         Self {
@@ -125,6 +128,18 @@ impl Snapshot {
             .removed
             .extend(before.map(|gone| gone.reference.to_string()));
         delta
+    }
+}
+
+/// Tools whose names can be taken for one another.
+fn mark_look_alikes(entries: &mut [Entry]) {
+    let mut tools: Vec<&mut Entry> = entries
+        .iter_mut()
+        .filter(|entry| entry.kind == Kind::Tool)
+        .collect();
+    let alike = look_alike::among(tools.iter().map(|tool| &*tool.reference.name));
+    for (tool, alike) in tools.iter_mut().zip(alike) {
+        tool.look_alike = alike;
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::screen;
 
 /// Members of the bridge's problem that are worth an agent's tokens, besides those every line has.
-const CARRIED: [&str; 5] = ["errors", "approval", "upstream", "call_id", "retry_after_s"];
+const CARRIED: [&str; 4] = ["errors", "upstream", "call_id", "retry_after_s"];
 
 /// May the effect have happened? A caller decides on a retry from it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,10 +168,14 @@ impl Failure {
             .traced(text("trace_id").map(str::to_owned));
         failure.hint = text("hint").map(str::to_owned);
         failure.retryable = problem.get("retryable") == Some(&Value::Bool(true));
+        let approval = problem.get("approval").map(without_token);
         for name in CARRIED {
             if let Some(value) = problem.get(name).filter(|value| !value.is_null()) {
                 failure.more.insert(name.to_owned(), value.clone());
             }
+        }
+        if let Some(approval) = approval {
+            failure.more.insert("approval".to_owned(), approval);
         }
         Some(failure)
     }
@@ -257,6 +261,18 @@ impl Failure {
         // A closed stderr leaves nobody to tell.
         let _ = writeln!(stderr, "{line}");
     }
+}
+
+/// An approval without a token nobody approved: whoever reads this line may be a model, which must not open a gate for
+/// itself. A person decides with `approve`.
+fn without_token(approval: &Value) -> Value {
+    let mut shown = approval.clone();
+    if approval["state"] != "approved"
+        && let Some(members) = shown.as_object_mut()
+    {
+        members.remove("confirm_token");
+    }
+    shown
 }
 
 /// The exit code of one of the bridge's codes; a code of a newer bridge is an unexpected one.

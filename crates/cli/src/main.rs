@@ -26,11 +26,12 @@ mod yaml;
 
 use std::process::ExitCode;
 
+use api::wire::Decision;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::bridge::Bridge;
 use crate::failure::Failure;
-use crate::options::{CommandLine, Verb};
+use crate::options::{Audit, AuditAction, CommandLine, Verb};
 use crate::output::{Mode, Output};
 use crate::places::Places;
 use crate::settings::Settings;
@@ -76,6 +77,10 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         }
         Verb::Connect(connect) => verbs::connect::connect(connect, &line.globals, &output, &places),
         Verb::Config(config) => verbs::config::run(config, &output, &places),
+        Verb::Audit(Audit {
+            action: Some(AuditAction::Verify(verify)),
+            ..
+        }) => verbs::audit::run_here(verify, &output),
         Verb::Agent(agent) if !verbs::agent::asks_bridge(agent) => {
             verbs::agent::run_here(agent, &output, &places)
         }
@@ -107,10 +112,13 @@ async fn ask(desk: &Desk, verb: &Verb) -> Result<(), Failure> {
         Verb::Prompt(prompt) => verbs::offers::prompt(desk, prompt).await,
         Verb::Session(verb) => verbs::sessions::run(desk, verb).await,
         Verb::Calls(verb) => verbs::calls::run(desk, verb).await,
+        Verb::Approve(decide) => verbs::approvals::run(desk, decide, Decision::Approve).await,
+        Verb::Deny(decide) => verbs::approvals::run(desk, decide, Decision::Deny).await,
         Verb::Events(events) => verbs::record::events(desk, events).await,
         Verb::Trace { trace_id } => verbs::record::trace(desk, trace_id).await,
-        Verb::Audit(audit) => verbs::record::audit(desk, audit).await,
+        Verb::Audit(audit) => verbs::audit::audit(desk, audit).await,
         Verb::Server(verb) => verbs::servers::run(desk, verb).await,
+        Verb::Key(verb) => verbs::keys::run(desk, verb).await,
         Verb::Doctor => verbs::doctor::doctor(desk).await,
         Verb::Mcp(mcp) => verbs::mcp::mcp(desk, mcp).await,
         Verb::Agent(agent) => verbs::agent::ask(desk, agent).await,

@@ -26,9 +26,6 @@ const TWO_WORDS: [(&str, [&str; 2]); 14] = [
     ("list_agents", ["agent", "list"]),
 ];
 
-/// Verbs the design has and this version has not.
-const LATER: [&str; 3] = ["approve", "deny", "verify"];
-
 /// Global options that take the next word as their value.
 const VALUED: [&str; 5] = [
     "--url",
@@ -86,9 +83,6 @@ fn explained(error: &Error) -> Failure {
         .find_map(|kind| single(error, *kind))
         .unwrap_or_default();
     let no_verb = error.kind() == ErrorKind::InvalidSubcommand;
-    if LATER.contains(&word.as_str()) && (no_verb || word == "verify") {
-        return Failure::usage(format!("`{word}` is not in this version"));
-    }
     let message = first_line(error);
     let near = if no_verb { nearest(&word) } else { None }.or_else(|| {
         let suggestions = [

@@ -12,6 +12,7 @@ use crate::error::OpenError;
 use crate::keeper;
 use crate::key::{Caller, SessionKey};
 use crate::registry::{Inner, Target};
+use crate::roster::{Whose, is_child};
 use crate::session::{Session, SessionLease};
 use crate::state::{Event, State};
 
@@ -119,11 +120,10 @@ impl Inner {
             }
             self.retire_in(&mut roster, &entry, "replaced by a newer definition");
         }
-        if let Some(full) = roster.full(key.user.as_ref(), &self.limits) {
-            let (limit, own) = (full.limit, full.own);
-            let of = key.user.as_ref().filter(|_| own);
+        if let Some(full) = roster.full(&key, is_child(target), &self.limits) {
+            let (limit, own) = (full.limit, full.whose != Whose::Bridge);
             let idle = (eager || !full.soon)
-                .then(|| roster.least_used(of))
+                .then(|| roster.least_used(&key, full.whose))
                 .flatten();
             if let Some(idle) = &idle {
                 self.retire_in(&mut roster, idle, "made room for another");

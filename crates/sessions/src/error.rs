@@ -31,7 +31,7 @@ pub enum OpenError {
     TooMany {
         /// The cap.
         limit: usize,
-        /// Whether it is the caller's own cap, not the bridge's.
+        /// Whether it is the caller's or its workspace's own cap, not the bridge's.
         own: bool,
     },
     /// The bridge is shutting down.

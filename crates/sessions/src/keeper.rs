@@ -80,7 +80,8 @@ async fn hold(
     };
     let mut cell = entry.cell();
     if cell.has(link) {
-        tracing::info!(session.id = %entry.id, session.server = %entry.key.server, reason = words, "session.lost");
+        // Without the words, as at an opening that fails.
+        tracing::info!(session.id = %entry.id, session.server = %entry.key.server, "session.lost");
         cell.last_error = Some(words.clone());
         inner.step(entry, &mut cell, (Event::Lost, Some(&words)));
     }

@@ -24,6 +24,10 @@ pub struct SessionLimits {
     pub max: usize,
     /// Sessions of one user.
     pub max_per_user: usize,
+    /// Sessions of one workspace.
+    pub max_per_workspace: usize,
+    /// Children of one workspace: sessions of stdio servers, each a process tree.
+    pub max_children_per_workspace: usize,
     /// Time between heartbeats; zero = none.
     pub heartbeat: Duration,
     /// Waits between reconnects.
@@ -37,6 +41,9 @@ impl Default for SessionLimits {
             ttl: Duration::ZERO,
             max: 10_000,
             max_per_user: 100,
+            // No tenant takes all places.
+            max_per_workspace: 7_500,
+            max_children_per_workspace: 500,
             heartbeat: Duration::from_secs(30),
             reconnect: ReconnectPolicy {
                 initial: Duration::from_millis(500),

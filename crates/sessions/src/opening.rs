@@ -140,7 +140,8 @@ fn failed(inner: &Inner, entry: &Entry, error: ConnectError) {
     }
     inner.eras.learn(entry, None);
     let words = error.to_string();
-    tracing::info!(session.id = %entry.id, session.server = %entry.key.server, error = words, "session.open failed");
+    // Without the words: they may be the server's, and only the broker knows what is secret in them.
+    tracing::info!(session.id = %entry.id, session.server = %entry.key.server, "session.open failed");
     cell.last_failure = Some(Arc::new(error));
     cell.last_error = Some(words.clone());
     inner.step(entry, &mut cell, (Event::Failed, Some(&words)));

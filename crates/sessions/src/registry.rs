@@ -243,6 +243,20 @@ impl Sessions {
         }
     }
 
+    /// The same for the sessions of one user alone.
+    pub fn retire_user(&self, (workspace, server): (&WorkspaceId, &ServerName), user: &UserId) {
+        let mut roster = self.inner.roster();
+        let gone = |entry: &&Arc<Entry>| {
+            let key = &entry.key;
+            key.workspace == *workspace && key.server == *server && key.user.as_ref() == Some(user)
+        };
+        let entries: Vec<_> = roster.entries().filter(gone).cloned().collect();
+        for entry in entries {
+            self.inner
+                .retire_in(&mut roster, &entry, "its user's credentials changed");
+        }
+    }
+
     /// Lets the sessions of an agent that wait before their next try go on at once: it is there again.
     /// `whose`: the user; `None` = every session that leads through an agent of this id.
     pub fn agent_is_back(&self, whose: Option<(&WorkspaceId, &UserId)>, agent: &AgentId) {

@@ -4,12 +4,16 @@
 //! see it to its end; under its key only as long as new callers may have it.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use transports::Endpoint;
+
 use crate::entry::Entry;
-use crate::key::{SessionId, SessionKey, UserId};
+use crate::key::{SessionId, SessionKey, UserId, WorkspaceId};
 use crate::limits::SessionLimits;
+use crate::registry::Target;
 
 /// The sessions of a process. Kept under one lock.
 #[derive(Debug, Default)]
@@ -17,11 +21,14 @@ pub(crate) struct Roster {
     by_key: HashMap<SessionKey, Arc<Entry>>,
     by_id: HashMap<SessionId, Arc<Entry>>,
     per_user: HashMap<UserId, Tally>,
+    per_workspace: HashMap<WorkspaceId, Tally>,
+    /// Sessions of stdio servers, by workspace.
+    children: HashMap<WorkspaceId, Tally>,
     /// Those that nobody uses any more and whose connection is being closed.
     parting: usize,
 }
 
-/// How many sessions one user has.
+/// How many sessions one user or workspace has.
 #[derive(Debug, Default)]
 struct Tally {
     all: usize,
@@ -32,10 +39,24 @@ struct Tally {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Full {
     pub(crate) limit: usize,
-    /// Whether it is the user's own cap.
-    pub(crate) own: bool,
+    pub(crate) whose: Whose,
     /// Whether a place will be free soon, without anybody being sent away.
     pub(crate) soon: bool,
+}
+
+/// Whose cap it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    User,
+    Workspace,
+    /// The workspace's, of children.
+    Children,
+    Bridge,
+}
+
+/// Whether a session is a process of its own.
+pub(crate) fn is_child(target: &Target) -> bool {
+    matches!(target.spec.endpoint, Endpoint::Stdio(_))
 }
 
 impl Roster {
@@ -44,6 +65,11 @@ impl Roster {
         self.by_id.insert(entry.id, Arc::clone(entry));
         if let Some(user) = &entry.key.user {
             self.per_user.entry(user.clone()).or_default().all += 1;
+        }
+        let workspace = &entry.key.workspace;
+        self.per_workspace.entry(workspace.clone()).or_default().all += 1;
+        if is_child(&entry.target) {
+            self.children.entry(workspace.clone()).or_default().all += 1;
         }
     }
 
@@ -64,7 +90,7 @@ impl Roster {
             return;
         }
         self.parting += 1;
-        if let Some(tally) = self.tally(entry) {
+        for tally in self.tallies(entry) {
             tally.parting += 1;
         }
     }
@@ -75,42 +101,71 @@ impl Roster {
             return;
         }
         self.parting -= 1;
-        let Some(tally) = self.tally(entry) else {
-            return;
-        };
-        tally.all -= 1;
-        tally.parting -= 1;
-        if tally.all == 0
-            && let Some(user) = &entry.key.user
-        {
-            self.per_user.remove(user);
+        for tally in self.tallies(entry) {
+            tally.all -= 1;
+            tally.parting -= 1;
         }
+        if let Some(user) = &entry.key.user {
+            drop_empty(&mut self.per_user, user);
+        }
+        drop_empty(&mut self.per_workspace, &entry.key.workspace);
+        drop_empty(&mut self.children, &entry.key.workspace);
     }
 
-    fn tally(&mut self, entry: &Entry) -> Option<&mut Tally> {
-        self.per_user.get_mut(entry.key.user.as_ref()?)
+    /// Everything a session is counted in.
+    fn tallies(&mut self, entry: &Entry) -> impl Iterator<Item = &mut Tally> {
+        let key = &entry.key;
+        let user = key.user.as_ref();
+        let children = is_child(&entry.target).then(|| self.children.get_mut(&key.workspace));
+        let user = user.and_then(|user| self.per_user.get_mut(user));
+        let workspace = self.per_workspace.get_mut(&key.workspace);
+        user.into_iter().chain(workspace).chain(children.flatten())
     }
 
-    /// The cap that keeps one more session of a user out, if any.
-    pub(crate) fn full(&self, user: Option<&UserId>, limits: &SessionLimits) -> Option<Full> {
-        let own = user.and_then(|user| self.per_user.get(user));
-        if let Some(tally) = own.filter(|tally| tally.all >= limits.max_per_user) {
-            return Some(Full {
-                limit: limits.max_per_user,
-                own: true,
-                soon: tally.parting > 0,
-            });
+    /// The cap that keeps one more session out, if any; the narrowest first.
+    pub(crate) fn full(
+        &self,
+        key: &SessionKey,
+        child: bool,
+        limits: &SessionLimits,
+    ) -> Option<Full> {
+        let workspace = &key.workspace;
+        let user = key.user.as_ref();
+        let children = child.then(|| self.children.get(workspace)).flatten();
+        let caps = [
+            (
+                user.and_then(|user| self.per_user.get(user)),
+                limits.max_per_user,
+                Whose::User,
+            ),
+            (children, limits.max_children_per_workspace, Whose::Children),
+            (
+                self.per_workspace.get(workspace),
+                limits.max_per_workspace,
+                Whose::Workspace,
+            ),
+        ];
+        for (tally, limit, whose) in caps {
+            if let Some(tally) = tally.filter(|tally| tally.all >= limit) {
+                let soon = tally.parting > 0;
+                return Some(Full { limit, whose, soon });
+            }
         }
         (self.by_id.len() >= limits.max).then_some(Full {
             limit: limits.max,
-            own: false,
+            whose: Whose::Bridge,
             soon: self.parting > 0,
         })
     }
 
-    /// The least recently used session nobody uses, of one user or of all.
-    pub(crate) fn least_used(&self, user: Option<&UserId>) -> Option<Arc<Entry>> {
-        let mine = |entry: &&Arc<Entry>| user.is_none() || entry.key.user.as_ref() == user;
+    /// The least recently used session nobody uses, among those whose leaving makes room for this key.
+    pub(crate) fn least_used(&self, key: &SessionKey, whose: Whose) -> Option<Arc<Entry>> {
+        let mine = |entry: &&Arc<Entry>| match whose {
+            Whose::User => entry.key.user == key.user,
+            Whose::Workspace => entry.key.workspace == key.workspace,
+            Whose::Children => entry.key.workspace == key.workspace && is_child(&entry.target),
+            Whose::Bridge => true,
+        };
         self.by_key
             .values()
             .filter(mine)
@@ -133,5 +188,11 @@ impl Roster {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.by_id.values()
+    }
+}
+
+fn drop_empty<K: Hash + Eq>(tallies: &mut HashMap<K, Tally>, key: &K) {
+    if tallies.get(key).is_some_and(|tally| tally.all == 0) {
+        tallies.remove(key);
     }
 }

@@ -11,6 +11,7 @@ use crate::carrier::{Carrier, Kind};
 use crate::error::{CloseReason, RequestError};
 use crate::handshake;
 use crate::listen::{Listener, Lists};
+use crate::sandbox::SandboxFacts;
 use crate::spec::Era;
 use crate::wire::{self, Notification, Params, Request, RequestId, ServerRequest};
 
@@ -71,6 +72,8 @@ pub struct ProcessFacts {
     pub pgid: u32,
     /// How firmly its tree is held.
     pub supervision: Supervision,
+    /// What it was to be kept from, and what it is kept from.
+    pub sandbox: SandboxFacts,
     /// Resident memory of the server's tree, in bytes, when it could be read.
     pub rss_bytes: Option<u64>,
 }

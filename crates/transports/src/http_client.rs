@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use tower_service::Service as _;
 
 use crate::http_pool::{Answer, Host, Stream, Unanswered};
-use crate::outbound::{GuardedResolver, OutboundError, Rules};
+use crate::outbound::{GuardedResolver, Lookup, OutboundError, Rules};
 use crate::spec::OutboundPolicy;
 
 /// After this much silence the kernel asks whether a peer behind a held stream is still there.
@@ -79,7 +79,11 @@ impl HttpClient {
             return client;
         }
         let client = Arc::new(Self {
-            connector: Connector::new(Arc::new(Rules::new(policy)), connect_timeout),
+            connector: Connector::new(
+                Arc::new(Rules::new(policy)),
+                Lookup::system(),
+                connect_timeout,
+            ),
             hosts: Mutex::default(),
         });
         if shared.len() < MAX_SHARED_CLIENTS {
@@ -259,9 +263,10 @@ struct Connector {
 }
 
 impl Connector {
-    fn new(rules: Arc<Rules>, timeout: Duration) -> Self {
+    fn new(rules: Arc<Rules>, lookup: Lookup, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
             rules: Arc::clone(&rules),
+            lookup,
         });
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
@@ -313,4 +318,69 @@ pub(crate) fn tls_config() -> Option<Arc<ClientConfig>> {
         Some(Arc::new(roots.with_no_client_auth()))
     };
     CONFIG.get_or_init(build).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn listening(address: &str) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Opens only 127.0.0.1; everything else that is closed stays closed.
+    fn connector(lookup: Lookup) -> Connector {
+        let policy = OutboundPolicy {
+            allow: vec!["127.0.0.1/32".to_owned()],
+            ..OutboundPolicy::default()
+        };
+        Connector::new(
+            Arc::new(Rules::new(&policy)),
+            lookup,
+            Duration::from_secs(5),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_name_that_answers_differently_the_second_time_gains_nothing() {
+        let (open, at) = listening("127.0.0.1:0").await;
+        let (sentinel, closed) = listening(&format!("127.0.0.2:{}", at.port())).await;
+        let asked = AtomicUsize::new(0);
+        let flips = Lookup::scripted(move |_| {
+            let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+            vec![if first { at } else { closed }]
+        });
+        let connector = connector(flips);
+        let uri: Uri = format!("http://flips.example:{}/", at.port())
+            .parse()
+            .unwrap();
+        connector.connect(uri.clone()).await.unwrap();
+        open.accept().await.unwrap();
+        let refused = connector.connect(uri).await.err().unwrap();
+        let words = explain(&*refused, true);
+        assert!(words.contains("outbound policy"), "{words}");
+        let hit = std::future::poll_fn(|cx| Poll::Ready(sentinel.poll_accept(cx).is_ready()));
+        assert!(!hit.await, "nothing came to the closed address");
+    }
+
+    #[tokio::test]
+    async fn one_closed_address_among_others_refuses_the_whole_answer() {
+        let (sentinel, at) = listening("127.0.0.2:0").await;
+        let public: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let connector = connector(Lookup::scripted(move |_| vec![public, at]));
+        let uri: Uri = format!("http://mixed.example:{}/", at.port())
+            .parse()
+            .unwrap();
+        assert!(connector.connect(uri).await.is_err());
+        let hit = std::future::poll_fn(|cx| Poll::Ready(sentinel.poll_accept(cx).is_ready()));
+        assert!(!hit.await);
+    }
 }

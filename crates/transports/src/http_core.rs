@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Inbound;
-use crate::http_client::{Destination, HttpClient, SendFault};
+use crate::http_bearer::Bearing;
+use crate::http_client::{Destination, SendFault};
 use crate::http_pool::Answer;
 use crate::mirrored_params::Mirrored;
 use crate::spec::Era;
@@ -25,7 +26,7 @@ const MAX_BACKGROUND: usize = 64;
 /// What the calls and the listener share.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) client: Arc<HttpClient>,
+    pub(crate) client: Bearing,
     pub(crate) to: Destination,
     pub(crate) base: HeaderMap,
     pub(crate) frame_bytes: usize,

@@ -136,6 +136,7 @@ mod tests {
             url: "https://example.com/mcp".parse().unwrap(),
             headers: vec![(HeaderName::from_static(name), SecretString::from(value))],
             outbound: OutboundPolicy::default(),
+            bearer: None,
         }
     }
 

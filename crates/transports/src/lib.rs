@@ -7,9 +7,13 @@
 mod carrier;
 pub mod connection;
 pub mod error;
+pub mod fetch;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handshake;
 mod http_answer;
+mod http_bearer;
 mod http_call;
 mod http_client;
 mod http_core;
@@ -27,6 +31,7 @@ mod open;
 pub mod outbound;
 pub mod pending;
 mod pipe;
+pub mod sandbox;
 pub mod spec;
 mod sse;
 mod stderr_ring;
@@ -46,9 +51,10 @@ pub use error::{CloseReason, ConnectError, Executed, RequestError};
 pub use mirrored_params::{Mirror, mirrors};
 pub use name::{InvalidServerName, ServerName};
 pub use open::{connect, connect_unless};
+pub use sandbox::{Level, Sandbox, SandboxFacts};
 pub use spec::{
-    Endpoint, Era, EraChoice, HttpSpec, InProcess, OutboundPolicy, ServerSpec, StdioSpec, Timeouts,
-    TunnelSpec, WireLimits,
+    Bearer, Endpoint, Era, EraChoice, HttpSpec, InProcess, OutboundPolicy, ServerSpec, StdioSpec,
+    Timeouts, TunnelSpec, WireLimits,
 };
 pub use stdio::is_inherited;
 pub use wire::{LogLevel, Notification, Params, Request, RequestId, ResultHead, ServerRequest};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::io::DuplexStream;
 use url::Url;
 
 use crate::name::ServerName;
+use crate::sandbox::Sandbox;
 use crate::tunnel::bridge::Agent;
 
 /// Everything `connect` needs.
@@ -74,6 +76,8 @@ pub struct StdioSpec {
     pub env: BTreeMap<String, SecretString>,
     /// Working directory; the bridge's own when `None`.
     pub cwd: Option<PathBuf>,
+    /// What it may do.
+    pub sandbox: Sandbox,
 }
 
 /// An HTTP endpoint.
@@ -85,6 +89,22 @@ pub struct HttpSpec {
     pub headers: Vec<(HeaderName, SecretString)>,
     /// Which addresses the name may resolve to.
     pub outbound: OutboundPolicy,
+    /// Where the `Authorization` of each request comes from, when it changes while a session lives.
+    pub bearer: Option<Bearer>,
+}
+
+/// Gives the token for the next request; `None`: there is none, and the request goes without. Asked with the token
+/// a server has just refused, it gives another one or none. Must not be slow when it holds a good token.
+#[derive(Clone)]
+pub struct Bearer(pub Arc<dyn Fn(Option<SecretString>) -> TokenFuture + Send + Sync>);
+
+/// See [`Bearer`].
+pub type TokenFuture = Pin<Box<dyn Future<Output = Option<SecretString>> + Send>>;
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer")
+    }
 }
 
 /// Which resolved addresses may be connected to (SSRF policy).

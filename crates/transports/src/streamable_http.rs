@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::Inbound;
 use crate::error::{CloseReason, ConnectError, Executed, RequestError};
+use crate::http_bearer::Bearing;
 use crate::http_call::{Call, Outcome};
 use crate::http_client::{Destination, HttpClient};
 use crate::http_core::{Core, NOTIFY_TIMEOUT, Speech};
@@ -219,7 +220,7 @@ impl Drop for HttpCarrier {
 pub(crate) fn reach(
     http: &HttpSpec,
     spec: &ServerSpec,
-) -> Result<(Arc<HttpClient>, Destination, HeaderMap), ConnectError> {
+) -> Result<(Bearing, Destination, HeaderMap), ConnectError> {
     let refused = |error: &dyn std::error::Error| ConnectError::Unreachable {
         detail: error.to_string(),
     };
@@ -231,7 +232,10 @@ pub(crate) fn reach(
         .as_str()
         .parse()
         .map_err(|error: http::uri::InvalidUri| refused(&error))?;
-    let client = HttpClient::shared(&http.outbound, spec.timeouts.connect);
+    let client = Bearing {
+        client: HttpClient::shared(&http.outbound, spec.timeouts.connect),
+        bearer: http.bearer.clone(),
+    };
     let to = client
         .destination(&uri)
         .ok_or_else(|| refused(&OutboundError::NoHost))?;

@@ -3,7 +3,7 @@
 //! The program re-executes itself as a small single-threaded supervisor between itself and the server.
 //! The supervisor is a subreaper (what double-forks away comes back to it), asks the kernel for a SIGTERM
 //! when the bridge dies, and kills everything below it before it leaves. It copies no byte: the server
-//! inherits the pipes. Should the supervisor itself be killed, the kernel kills the server (which asked for
+//! inherits the pipes. Just before it becomes the server, the server's own process takes its `sandbox` on. Should the supervisor itself be killed, the kernel kills the server (which asked for
 //! it just before it became the server), and the bridge what is left of the tree (`tree`).
 
 use std::ffi::OsString;
@@ -21,7 +21,8 @@ use nix::unistd::{Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, getppid};
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
-use crate::tree::children_of;
+use crate::sandbox::{self, Sandbox};
+use crate::tree::{children_of, tasks_below};
 
 /// First argument of a supervisor process.
 const MARKER: &str = "--paperbot-supervise";
@@ -31,6 +32,8 @@ const SERVER_MARKER: &str = "--paperbot-become";
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Seconds between SIGTERM and SIGKILL for the server's group.
 const TERM_GRACE_S: u32 = 1;
+/// How often the processes of a tree are counted; a bomb of forks has that long.
+const COUNT_EVERY_S: u32 = 2;
 /// Rounds of "kill every child" before the supervisor gives up on a tree that forks faster than it dies.
 const MAX_KILL_ROUNDS: usize = 10_000;
 /// Exit code when the server could not be started, as shells have it.
@@ -65,12 +68,13 @@ pub fn set_supervisor_program(program: PathBuf) {
 
 /// The program and arguments that run `argv` under a supervisor; `None` when there is no supervisor program.
 #[must_use]
-pub(crate) fn command(argv: &[String]) -> Option<Command> {
+pub(crate) fn command(argv: &[String], sandbox: &Sandbox) -> Option<Command> {
     let program = PROGRAM.get()?;
     let mut command = Command::new(program);
     command
         .arg(MARKER)
         .arg(std::process::id().to_string())
+        .arg(sandbox::to_argument(sandbox))
         .args(argv);
     Some(command)
 }
@@ -129,9 +133,14 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
         // The bridge died between fork and here: there will be no signal.
         return EXIT_NOT_STARTED;
     }
+    let Some(wanted) = arguments.next() else {
+        return EXIT_NOT_STARTED;
+    };
+    let most = sandbox::from_argument(&wanted).and_then(|wanted| wanted.most_processes());
     let server = Command::new(THIS_PROGRAM)
         .arg(SERVER_MARKER)
         .arg(std::process::id().to_string())
+        .arg(wanted)
         .args(arguments)
         .process_group(0)
         .spawn();
@@ -144,7 +153,7 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
     if let_go_of_pipes().is_err() {
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    let code = watch(Pid::from_raw(pid), &signals);
+    let code = watch(Pid::from_raw(pid), &signals, most);
     kill_everything();
     code
 }
@@ -154,7 +163,7 @@ fn supervise(arguments: Vec<OsString>) -> u8 {
 fn become_server(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
     let parent = pid_in(arguments.next());
-    let Some(program) = arguments.next() else {
+    let (Some(wanted), Some(program)) = (arguments.next(), arguments.next()) else {
         return EXIT_NOT_STARTED;
     };
     let death = prctl::set_pdeathsig(Signal::SIGKILL);
@@ -163,6 +172,11 @@ fn become_server(arguments: Vec<OsString>) -> u8 {
     }
     // The bridge keeps off huge pages for itself; its servers decide on their own.
     let _ = prctl::set_thp_disable(false);
+    // A sandbox nobody can read is none that was asked for: better no server than one without it.
+    let Some(wanted) = sandbox::from_argument(&wanted) else {
+        return not_started();
+    };
+    sandbox::tell(&sandbox::apply(&wanted, &program));
     // Returns only when there is no such program.
     let _ = Command::new(program).args(arguments).exec();
     not_started()
@@ -189,18 +203,31 @@ fn let_go_of_pipes() -> nix::Result<()> {
     dup2_stderr(&nothing)
 }
 
-/// Waits until the server left, told to by us or by itself.
-fn watch(server: Pid, signals: &SigSet) -> u8 {
+/// Waits until the server left, told to by us or by itself, or until its tree grew over `most` processes.
+fn watch(server: Pid, signals: &SigSet, most: Option<u64>) -> u8 {
+    let mut ending = false;
+    if most.is_some() {
+        alarm::set(COUNT_EVERY_S);
+    }
     loop {
         if let Some(code) = reap(server) {
             return code;
         }
         match signals.wait() {
             Ok(Signal::SIGCHLD) => {}
-            Ok(Signal::SIGALRM) => {
+            Ok(Signal::SIGALRM) if ending => {
                 let _ = killpg(server, Signal::SIGKILL);
             }
+            Ok(Signal::SIGALRM) => {
+                if most.is_some_and(|most| tasks_below(std::process::id(), most) > most) {
+                    // What forks faster than it dies stops forking first.
+                    let _ = killpg(server, Signal::SIGSTOP);
+                    let _ = killpg(server, Signal::SIGKILL);
+                }
+                alarm::set(COUNT_EVERY_S);
+            }
             Ok(_) => {
+                ending = true;
                 let _ = killpg(server, Signal::SIGTERM);
                 alarm::set(TERM_GRACE_S);
             }

@@ -106,6 +106,29 @@ pub(crate) fn children_of(pid: u32) -> Vec<i32> {
         .collect()
 }
 
+/// Processes and threads of a tree, without its root. Counted no further than past `most`.
+pub(crate) fn tasks_below(root: u32, most: u64) -> u64 {
+    let mut found = children_of(root);
+    let (mut next, mut tasks) = (0, 0);
+    while next < found.len() && tasks <= most {
+        let folder = format!("/proc/{}", found[next]);
+        tasks += threads_in(Path::new(&folder));
+        let children = children_of(u32::try_from(found[next]).unwrap_or_default());
+        found.extend(children);
+        next += 1;
+    }
+    tasks
+}
+
+/// Threads of the process with this folder under `/proc`; 0 when it left.
+pub(crate) fn threads_in(process: &Path) -> u64 {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+    count.unwrap_or_default()
+}
+
 /// Resident memory of a process and everything below it.
 pub(crate) fn resident_bytes(root: u32) -> Option<u64> {
     let mut tree = Vec::new();

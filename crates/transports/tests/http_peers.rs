@@ -144,6 +144,7 @@ async fn open(url: &str) -> (Arc<Connection>, mpsc::Receiver<Inbound>) {
             allow_private: true,
             ..OutboundPolicy::default()
         },
+        bearer: None,
     };
     let spec = ServerSpec {
         name: ServerName::new("peer").unwrap(),

@@ -140,6 +140,7 @@ fn spec(url: &str, by_name: bool) -> ServerSpec {
             allow_private: true,
             ..OutboundPolicy::default()
         },
+        bearer: None,
     };
     ServerSpec {
         name: ServerName::new("old").unwrap(),

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use transports::{
     CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EraChoice, Params, Request,
-    RequestError, ServerName, ServerSpec, StdioSpec, Supervision, Timeouts, WireLimits, connect,
-    supervise,
+    RequestError, Sandbox, ServerName, ServerSpec, StdioSpec, Supervision, Timeouts, WireLimits,
+    connect, supervise,
 };
 
 /// A legacy MCP server in a few lines of Python, with switches for misbehaviour.
@@ -63,6 +63,7 @@ fn spec(argv: &[&str]) -> ServerSpec {
             argv,
             env: BTreeMap::new(),
             cwd: None,
+            sandbox: Sandbox::default(),
         }),
         era: EraChoice::Auto,
         timeouts: Timeouts {
@@ -316,7 +317,11 @@ async fn a_killed_supervisor_takes_the_server_and_all_below_it_along() {
 async fn the_kernel_kills_a_server_whose_supervisor_is_killed_while_nobody_watches() {
     // Nothing of this crate is in this process but the parent's number.
     let mut supervisor = std::process::Command::new(env!("CARGO_BIN_EXE_paperbot-supervisor"))
-        .args(["--paperbot-supervise", &std::process::id().to_string()])
+        .args([
+            "--paperbot-supervise",
+            &std::process::id().to_string(),
+            "{}",
+        ])
         .args(["sh", "-c", "echo up; exec sleep 600"])
         .stdout(std::process::Stdio::piped())
         .spawn()

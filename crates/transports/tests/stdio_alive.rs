@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use transports::{
-    ConnectOptions, Connection, Endpoint, EraChoice, Request, RequestError, ServerName, ServerSpec,
-    StdioSpec, Timeouts, WireLimits, connect, supervise,
+    ConnectOptions, Connection, Endpoint, EraChoice, Request, RequestError, Sandbox, ServerName,
+    ServerSpec, StdioSpec, Timeouts, WireLimits, connect, supervise,
 };
 
 const SERVER: &str = r#"
@@ -47,6 +47,7 @@ fn spec(argv: &[&str]) -> ServerSpec {
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             env: BTreeMap::new(),
             cwd: None,
+            sandbox: Sandbox::default(),
         }),
         era: EraChoice::Auto,
         timeouts: Timeouts {

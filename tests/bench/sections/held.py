@@ -23,7 +23,7 @@ def held(run, report):
 def _bridge(run, echo, heartbeat_s):
     config = {
         "limits": run.limits(),
-        "sessions": {"max": ROOM, "max_per_user": ROOM, "heartbeat_s": heartbeat_s, "idle_s": 0},
+        "sessions": {"max": ROOM, "max_per_user": ROOM, "max_per_workspace": ROOM, "heartbeat_s": heartbeat_s, "idle_s": 0},
         "servers": {"echo": echo.server(isolation="lane")},
     }
     bridge = run.bridge(config)

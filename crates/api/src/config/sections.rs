@@ -1,31 +1,14 @@
 //! The sections of the configuration file, each with its defaults.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use broker::audit::OnUnavailable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sessions::{ReconnectPolicy, SessionLimits};
 
 use crate::mcp::McpLimits;
-
-/// Who may come in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// API keys are required. `false` only on loopback: whoever reaches it is the local admin.
-    pub keys: bool,
-    /// Origins of pages that may talk to the bridge besides its own.
-    pub trusted_origins: Vec<String>,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Self {
-            keys: true,
-            trusted_origins: Vec::new(),
-        }
-    }
-}
 
 /// Bounds and timers of sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +22,10 @@ pub struct Sessions {
     pub max: usize,
     /// Sessions of one user.
     pub max_per_user: usize,
+    /// Sessions of one workspace; left out: three quarters of `max`.
+    pub max_per_workspace: Option<usize>,
+    /// Children of one workspace: sessions of stdio servers, each a process tree.
+    pub max_children_per_workspace: usize,
     /// Between heartbeats; 0 = none.
     pub heartbeat_s: u64,
     /// Waits between reconnects.
@@ -53,6 +40,8 @@ impl Default for Sessions {
             ttl_s: limits.ttl.as_secs(),
             max: limits.max,
             max_per_user: limits.max_per_user,
+            max_per_workspace: None,
+            max_children_per_workspace: limits.max_children_per_workspace,
             heartbeat_s: limits.heartbeat.as_secs(),
             reconnect: Reconnect::default(),
         }
@@ -68,6 +57,10 @@ impl Sessions {
             ttl: Duration::from_secs(self.ttl_s),
             max: self.max,
             max_per_user: self.max_per_user,
+            max_per_workspace: self
+                .max_per_workspace
+                .unwrap_or((self.max - self.max / 4).max(1)),
+            max_children_per_workspace: self.max_children_per_workspace,
             heartbeat: Duration::from_secs(self.heartbeat_s),
             reconnect: ReconnectPolicy {
                 initial: Duration::from_millis(self.reconnect.initial_ms),
@@ -138,8 +131,18 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Largest result of a tool.
     pub result_bytes: usize,
+    /// How fast calls may come.
+    pub rate: Rates,
     /// Calls of one user at once.
     pub in_flight_per_user: usize,
+    /// Calls of one workspace at once; left out: three quarters of `in_flight`.
+    pub in_flight_per_workspace: Option<usize>,
+    /// Calls at one server at once; left out: half of `in_flight`.
+    pub in_flight_per_server: Option<usize>,
+    /// Calls at once in all.
+    pub in_flight: usize,
+    /// Bytes that the arguments of one user's calls at once may hold.
+    pub bytes_in_flight_per_user: usize,
     /// How long what a server asks its caller back waits for an answer; then it is declined.
     pub input_wait_s: u64,
 }
@@ -149,23 +152,148 @@ impl Default for Limits {
         Self {
             body_bytes: 10 * 1024 * 1024,
             result_bytes: 16 * 1024 * 1024,
+            rate: Rates::default(),
             in_flight_per_user: 64,
+            in_flight_per_workspace: None,
+            in_flight_per_server: None,
+            in_flight: 4096,
+            bytes_in_flight_per_user: 64 * 1024 * 1024,
             input_wait_s: 300,
         }
     }
 }
 
-/// How long records are kept.
+impl Limits {
+    /// Calls of one workspace at once: no tenant takes all places.
+    #[must_use]
+    pub fn workspace_places(&self) -> usize {
+        let share = (self.in_flight - self.in_flight / 4).max(1);
+        self.in_flight_per_workspace.unwrap_or(share)
+    }
+
+    /// Calls at one server at once: no server that hangs takes all places.
+    #[must_use]
+    pub fn server_places(&self) -> usize {
+        self.in_flight_per_server
+            .unwrap_or((self.in_flight / 2).max(1))
+    }
+}
+
+/// How fast calls may come; `null` = no bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// Those of each user.
+    pub user: Option<Rate>,
+    /// Those of each workspace; left out: three quarters of `global`.
+    pub workspace: Option<Rate>,
+    /// Those to each server.
+    pub server: Option<Rate>,
+    /// All.
+    pub global: Option<Rate>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            user: Rate::of(10, 100),
+            workspace: None,
+            server: None,
+            global: Rate::of(1000, 2000),
+        }
+    }
+}
+
+impl Rates {
+    /// In the terms of the broker.
+    #[must_use]
+    pub fn rates(&self) -> broker::Rates {
+        let rate = |rate: Option<Rate>| {
+            rate.map(|rate| broker::Rate {
+                per_s: rate.per_s,
+                burst: rate.burst,
+            })
+        };
+        broker::Rates {
+            user: rate(self.user),
+            workspace: rate(self.workspace),
+            server: rate(self.server),
+            global: rate(self.global),
+        }
+    }
+}
+
+/// A bucket of tokens: each call takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Tokens that come back each second.
+    pub per_s: NonZeroU32,
+    /// Tokens of a full bucket: calls that may come at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `None` when either is zero.
+    #[must_use]
+    pub fn of(per_s: u32, burst: u32) -> Option<Self> {
+        Some(Self {
+            per_s: NonZeroU32::new(per_s)?,
+            burst: NonZeroU32::new(burst)?,
+        })
+    }
+}
+
+/// When calls to a server that fails are no longer sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures within the window that open the circuit; 0 = it never opens.
+    pub failures: u32,
+    /// How long a failure counts.
+    pub window_s: u64,
+    /// How long nothing is sent before one call may try.
+    pub open_s: u64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            window_s: 30,
+            open_s: 15,
+        }
+    }
+}
+
+impl Breaker {
+    /// In the terms of the broker.
+    #[must_use]
+    pub fn limits(&self) -> broker::BreakerLimits {
+        broker::BreakerLimits {
+            failures: self.failures,
+            window: Duration::from_secs(self.window_s),
+            open: Duration::from_secs(self.open_s),
+        }
+    }
+}
+
+/// How long records are kept, and what happens while none can be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// Calls and events.
     pub retention_days: u64,
+    /// What becomes of calls while the store is away: `refuse_dangerous`, `refuse_all` or `allow`.
+    pub on_unavailable: OnUnavailable,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { retention_days: 90 }
+        Self {
+            retention_days: 90,
+            on_unavailable: OnUnavailable::default(),
+        }
     }
 }
 
@@ -210,6 +338,18 @@ pub struct Outbound {
     pub allow_private: Vec<String>,
     /// CIDR blocks, addresses or host names refused although public.
     pub deny: Vec<String>,
+}
+
+/// The key that seals what users put into the store. Without one `store:` references and grants are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Secrets {
+    /// A file with 32 random bytes in hex or base64 (`openssl rand -hex 32`), for the daemon's user alone.
+    pub key_file: Option<String>,
+    /// Instead of the file: the environment variable that holds the key.
+    pub key_env: Option<String>,
+    /// Files with earlier keys: what they sealed is wrapped by the present key at the next start.
+    pub old_key_files: Vec<String>,
 }
 
 /// What the daemon tells of itself.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use url::Url;
 
-use super::{File, NOT_IN_THIS_VERSION};
+use super::{File, MAX_CONFIRM_TTL_S, NOT_IN_THIS_VERSION};
 use crate::suggestion;
 
 /// Environment variables that override keys: `PAPERBOT__SESSIONS__IDLE_S=60`.
@@ -229,13 +229,7 @@ fn check(file: &File) -> Result<(), ConfigError> {
             ));
         }
     }
-    for origin in &file.auth.trusted_origins {
-        let parsed = Url::parse(origin);
-        if !parsed.is_ok_and(|url| url.host_str().is_some() && matches!(url.path(), "" | "/")) {
-            let detail = "expected scheme://host or scheme://host:port";
-            return Err(ConfigError::at("/auth/trusted_origins", detail));
-        }
-    }
+    file.auth.check()?;
     for (place, zero) in [
         ("/limits/body_bytes", file.limits.body_bytes == 0),
         ("/limits/result_bytes", file.limits.result_bytes == 0),
@@ -256,5 +250,10 @@ fn check(file: &File) -> Result<(), ConfigError> {
             return Err(ConfigError::at(place, "must be at least 1"));
         }
     }
+    if !(1..=MAX_CONFIRM_TTL_S).contains(&file.confirm_ttl_s) {
+        let detail = format!("must be 1 to {MAX_CONFIRM_TTL_S}");
+        return Err(ConfigError::at("/confirm_ttl_s", &detail));
+    }
+    file.policy()?;
     file.servers().map(drop)
 }

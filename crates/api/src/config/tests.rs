@@ -74,9 +74,7 @@ fn broken_yaml_is_located_and_not_quoted() {
 fn what_a_later_version_brings_is_refused_and_not_ignored() {
     for (yaml, key) in [
         ("cluster: {nats: nats://127.0.0.1:4222}", "cluster"),
-        ("auth: {jwt: {issuer: x}}", "jwt"),
         ("telemetry: {otlp: 'http://127.0.0.1'}", "otlp"),
-        ("limits: {rate: {}}", "rate"),
         ("servers: {calc: {transport: wasm}}", "wasm"),
     ] {
         let told = complaint(yaml);
@@ -85,6 +83,51 @@ fn what_a_later_version_brings_is_refused_and_not_ignored() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn roles_are_read_with_their_rules_and_complaints_have_a_place() {
+    let file = parse(
+        "roles:\n  viewer: {allow: ['*.*'], only: read_only}\n  operator: {allow: ['*.*'], confirm: destructive}\n  \
+         teller:\n    confirm: ['bank.*']\n    rules:\n      - {tools: [bank.pay], when: [{arg: /amount, op: gt, \
+         value: 5}], decision: deny}\n",
+        "c",
+    );
+    let file = file.unwrap();
+    assert!(
+        file.policy()
+            .unwrap()
+            .role_names()
+            .contains(&"teller".to_owned())
+    );
+    let again = serde_json::from_value(serde_json::to_value(&file).unwrap());
+    assert_eq!(
+        file,
+        again.unwrap(),
+        "as overriding by the environment needs it"
+    );
+    for (rule, place) in [
+        ("allow: [\"bank. pay\"]", "c:3:"),
+        ("confirm: sometimes", "c:3:"),
+        (
+            "rules: [{tools: [a.b], when: [{arg: amount, op: gt, value: 5}], decision: deny}]",
+            "c:3:",
+        ),
+        (
+            "rules: [{tools: [a.b], when: [{arg: /a, op: gt, value: x}], decision: deny}]",
+            "c:3:",
+        ),
+        ("rules: [{tools: [a.b], decision: perhaps}]", "c:3:"),
+        ("rules: [{tools: [a.b], decision: deny, wen: []}]", "c:3:"),
+    ] {
+        let error = parse(&format!("roles:\n  teller:\n    {rule}\n"), "c").unwrap_err();
+        assert!(error.place.starts_with(place), "{rule}: {error}");
+    }
+    let hidden = "roles: {a: {rules: [{tools: [x.y], decision: hide, when: [{arg: /a, op: eq, value: 1}]}]}}";
+    let error = parse(hidden, "c").unwrap().policy().unwrap_err();
+    assert_eq!(error.place, "/roles/a/rules/0/when");
+    let long = with(&[("PAPERBOT__CONFIRM_TTL_S", "301")]).unwrap_err();
+    assert!(long.to_string().contains("1 to 300"), "{long}");
 }
 
 #[test]
@@ -165,4 +208,32 @@ fn a_reload_says_what_waits_for_a_restart() {
     new.limits.body_bytes = 7;
     assert_eq!(old.needs_restart(&new), ["listen", "limits"]);
     assert!(old.needs_restart(&old).is_empty());
+}
+
+#[test]
+fn a_sealing_key_is_read_and_one_that_is_none_or_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = |content: &str, mode: u32| {
+        let file = folder.path().join("key");
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let yaml = format!("secrets: {{key_file: '{}'}}\n", file.display());
+        let file = parse(&yaml, "bridge.yaml").unwrap();
+        file.sealing_keys().map_err(|error| error.to_string())
+    };
+    let good = "0f".repeat(32);
+    assert!(keys(&format!("{good}\n"), 0o600).unwrap().is_some());
+    let told = keys(&good, 0o644).unwrap_err();
+    assert!(told.contains("chmod 600"), "{told}");
+    let told = keys("0f0f", 0o600).unwrap_err();
+    assert!(
+        told.contains("32 random bytes") && !told.contains("0f0f"),
+        "{told}"
+    );
+    assert!(File::default().sealing_keys().unwrap().is_none());
+    let both = parse("secrets: {key_file: /a, key_env: B}\n", "x").unwrap();
+    assert!(both.sealing_keys().is_err());
+    let alone = parse("secrets: {old_key_files: [/a]}\n", "x").unwrap();
+    assert!(alone.sealing_keys().is_err());
 }

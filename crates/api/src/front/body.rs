@@ -96,6 +96,10 @@ fn too_large(limit: usize) -> Refused {
 /// # Errors
 /// `invalid_request` with line and column, or pointer and suggestion.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    // A list would be taken for the members in their order, whatever the document says.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Refused::invalid("the body must be a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| complaint::<T>(bytes, &error))
 }
 
@@ -223,6 +227,13 @@ mod tests {
         let told =
             problem::<CreateUser>(r#"{"user":"u","workspaces":[{"workspace":1,"roles":[]}]}"#);
         assert_eq!(told["errors"][0]["pointer"], "/workspaces/0/workspace");
+    }
+
+    #[test]
+    fn a_list_is_no_body_whatever_its_members_would_fit() {
+        let refused = parse::<CallRequest>(b" [\"a.b\", {}]").unwrap_err();
+        let told = format!("{refused:?}");
+        assert!(told.contains("the body must be a JSON object"), "{told}");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use broker::ErrorCode;
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, Uri};
 use url::Url;
 
+use super::cors::Page;
 use crate::problem::Refused;
 
 /// Names under which this listener is reached.
@@ -14,8 +15,10 @@ use crate::problem::Refused;
 pub struct Names {
     /// `host:port` in lower case, and bare hosts where the port is the scheme's own.
     hosts: Vec<String>,
-    /// `scheme://host[:port]`, of our own pages and of trusted ones.
+    /// `scheme://host[:port]` of our own pages.
     origins: Vec<String>,
+    /// The same of pages the configuration trusts.
+    trusted: Vec<String>,
 }
 
 impl Names {
@@ -50,12 +53,18 @@ impl Names {
             }
             origins.push(url.origin().ascii_serialization());
         }
-        origins.extend(
-            trusted_origins
-                .iter()
-                .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()),
-        );
-        Self { hosts, origins }
+        let plain = |origin: &String| origin.trim_end_matches('/').to_ascii_lowercase();
+        Self {
+            hosts,
+            origins,
+            trusted: trusted_origins.iter().map(plain).collect(),
+        }
+    }
+
+    /// Whether pages of any other origin are trusted.
+    #[must_use]
+    pub fn trusts_any(&self) -> bool {
+        !self.trusted.is_empty()
     }
 
     /// Checks the authority the request was sent to; an absolute-form target counts by its own.
@@ -82,25 +91,23 @@ impl Names {
         }
     }
 
-    /// Checks `Origin`; without one the request does not come from a page. Gives the origin to be
-    /// told in CORS headers.
+    /// Checks `Origin`; without one the request does not come from a page.
     ///
     /// # Errors
     /// `forbidden`.
-    pub fn check_origin(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refused> {
+    pub fn check_origin(&self, headers: &HeaderMap) -> Result<Page, Refused> {
         let mut told = headers.get_all(ORIGIN).iter();
         let origin = match (told.next(), told.next()) {
-            (None, _) => return Ok(None),
+            (None, _) => return Ok(Page::None),
             (Some(origin), None) => origin,
             (Some(_), Some(_)) => return Err(foreign("at most one Origin header is allowed")),
         };
         let text = origin.to_str().unwrap_or_default();
-        if self
-            .origins
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(text))
-        {
-            Ok(Some(origin.clone()))
+        let among = |known: &[String]| known.iter().any(|one| one.eq_ignore_ascii_case(text));
+        if among(&self.origins) {
+            Ok(Page::Own)
+        } else if among(&self.trusted) {
+            Ok(Page::Trusted(origin.clone()))
         } else {
             Err(foreign("this Origin is not trusted"))
         }
@@ -113,6 +120,8 @@ fn foreign(detail: &str) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn names() -> Names {
@@ -174,20 +183,16 @@ mod tests {
 
     #[test]
     fn pages_of_other_origins_are_refused() {
-        assert_eq!(names().check_origin(&HeaderMap::new()).unwrap(), None);
-        for good in [
-            "http://localhost:8787",
-            "https://bridge.example",
-            "https://studio.example",
-        ] {
-            assert!(
-                names()
-                    .check_origin(&with(&ORIGIN, &[good]))
-                    .unwrap()
-                    .is_some(),
-                "{good}"
-            );
+        assert_eq!(names().check_origin(&HeaderMap::new()).unwrap(), Page::None);
+        for own in ["http://localhost:8787", "https://bridge.example"] {
+            let page = names().check_origin(&with(&ORIGIN, &[own])).unwrap();
+            assert_eq!(page, Page::Own, "{own}");
         }
+        let trusted = with(&ORIGIN, &["https://studio.example"]);
+        assert_eq!(
+            names().check_origin(&trusted).unwrap(),
+            Page::Trusted(HeaderValue::from_static("https://studio.example"))
+        );
         for bad in [
             "null",
             "http://evil.test",

@@ -1,12 +1,19 @@
 //! The one door: every request passes here before any route is looked at.
 //!
-//! Trace, Host, Origin, then the credential unless the route is in [`OPEN_ROUTES`]; after the handler the
+//! Trace, address, Host, Origin, then the credential unless the route is in [`OPEN_ROUTES`]; after the handler the
 //! failure's body and the headers every answer carries. Default deny: a route nobody thought of is closed.
 
+pub mod address;
 pub mod body;
+pub mod cookie;
+mod cors;
+mod credential;
 pub mod headers;
+mod held;
 pub mod host;
 pub mod query;
+pub(crate) mod rates;
+pub mod tries;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,15 +24,17 @@ use axum::response::Response;
 use broker::{Asker, ErrorCode, Principal, Role, Trace};
 use futures_util::FutureExt as _;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION,
-    CACHE_CONTROL, ETAG, HeaderName, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sessions::{UserId, WorkspaceId};
 use tower::Service as _;
 use tracing::Instrument as _;
 
+use self::address::Remote;
+use self::cors::Page;
+use self::credential::Presented;
+use self::rates::Told;
 use crate::answer;
 use crate::app::{Live, Shared};
 use crate::meters::Meters;
@@ -33,12 +42,17 @@ use crate::problem::Refused;
 
 /// Routes without a credential, GET and HEAD only. Everything else needs one.
 pub const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/health"];
-/// Routes whose caller has no key and shows something else: an agent its token, in the first frames; an agent that
-/// is being paired, nothing yet, or what it polls with.
-pub const OWN_CREDENTIAL: [(&str, &str); 3] = [
+/// Routes whose caller has no key in the head and shows something else: a person who signs in, the key in the body; an
+/// agent its token, in the first frames; an agent that is being paired, nothing yet, or what it polls with; a browser
+/// that grants access, a sealed link or its state.
+pub const OWN_CREDENTIAL: [(&str, &str); 7] = [
+    ("POST", "/v1/login"),
     ("GET", "/v1/agents/tunnel"),
     ("POST", "/v1/agents/pair"),
     ("POST", "/v1/agents/pair/poll"),
+    ("GET", "/v1/oauth/start"),
+    ("POST", "/v1/oauth/start"),
+    ("GET", "/v1/oauth/callback"),
 ];
 /// Open as well when the owner says `docs_public: true`.
 const PUBLIC_DOCS: [&str; 2] = ["/openapi.json", "/docs"];
@@ -46,8 +60,9 @@ const PUBLIC_DOCS: [&str; 2] = ["/openapi.json", "/docs"];
 const TRACE_HEADER: HeaderName = HeaderName::from_static("x-trace-id");
 /// The workspace a request stands in.
 const WORKSPACE_HEADER: &str = "x-workspace";
-/// How headers begin that mirror a tool's arguments (MCP 2026-07-28).
-const MIRRORED_PREFIX: &str = "mcp-param-";
+/// Told besides `Bearer` where `auth.basic` is on.
+const BASIC_CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="paperbot", charset="UTF-8""#);
 /// The user of a bridge without keys.
 const LOCAL_USER: &str = "local";
 
@@ -84,7 +99,7 @@ impl Front {
         let span = tracing::info_span!("api.request", trace_id = %trace_id);
         let handled =
             AssertUnwindSafe(self.handle(request, trace).instrument(span.clone())).catch_unwind();
-        let (outcome, origin) = match handled.await {
+        let (outcome, page) = match handled.await {
             Ok(handled) => handled,
             Err(_panic) => {
                 tracing::error!(trace_id = %trace_id, http.path = %path, "a request handler panicked");
@@ -92,7 +107,7 @@ impl Front {
                     ErrorCode::Internal,
                     "the bridge failed; the trace id finds it in its log",
                 );
-                (Err(refused), None)
+                (Err(refused), Page::None)
             }
         };
         let code = outcome.as_ref().err().map(Refused::code);
@@ -100,8 +115,15 @@ impl Front {
             Ok(response) => settle(response, &path, &trace_id),
             Err(refused) => refused.answer(&path, &trace_id),
         };
-        dress(&mut response, &trace_id, origin);
+        dress(&mut response, &trace_id);
+        let live = self.app.live.load();
+        cors::dress(response.headers_mut(), &page, live.names.trusts_any());
         let status = response.status();
+        if live.basic && status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .append(WWW_AUTHENTICATE, BASIC_CHALLENGE);
+        }
         self.meters.answered(status);
         span.in_scope(|| {
             let (http_status, code) = (status.as_u16(), code.map_or("-", ErrorCode::as_str));
@@ -118,27 +140,35 @@ impl Front {
         &self,
         request: Request<Body>,
         trace: Trace,
-    ) -> (Result<Response, Refused>, Option<HeaderValue>) {
+    ) -> (Result<Response, Refused>, Page) {
         let live = self.app.live.load();
-        let checked = live
-            .names
-            .check_host(request.uri(), request.headers())
+        let checked = check_address(&request, &live)
+            .and_then(|()| live.names.check_host(request.uri(), request.headers()))
             .and_then(|()| live.names.check_origin(request.headers()));
-        let origin = match checked {
-            Ok(origin) => origin,
-            Err(refused) => return (Err(refused), None),
+        let page = match checked {
+            Ok(page) => page,
+            Err(refused) => return (Err(refused), Page::None),
         };
         if request.method() == Method::OPTIONS {
-            let outcome = match &origin {
-                Some(_) => Ok(preflight(request.headers())),
-                None => Err(Refused::new(
-                    ErrorCode::Forbidden,
-                    "OPTIONS needs an allowed Origin",
-                )),
-            };
-            return (outcome, origin);
+            return (self.preflight(request, &page).await, page);
         }
-        (self.admit(request, trace, &live).await, origin)
+        (self.admit(request, trace, &live).await, page)
+    }
+
+    async fn preflight(&self, request: Request<Body>, page: &Page) -> Result<Response, Refused> {
+        match page {
+            Page::None => Err(Refused::new(
+                ErrorCode::Forbidden,
+                "OPTIONS needs an allowed Origin",
+            )),
+            Page::Own => Ok(answer::empty(StatusCode::NO_CONTENT)),
+            Page::Trusted(_) => {
+                let asked = request.headers().clone();
+                // No route answers OPTIONS: the router refuses it with the verbs the path knows.
+                let Ok(refused) = self.router.clone().call(request).await;
+                Ok(cors::preflight(&asked, refused.headers().get(ALLOW)))
+            }
+        }
     }
 
     async fn admit(
@@ -148,27 +178,53 @@ impl Front {
         live: &Live,
     ) -> Result<Response, Refused> {
         let open = is_open(request.method(), request.uri().path(), live);
+        request.extensions_mut().insert(trace.clone());
+        let (mut held, mut rates) = (None, None);
         // An open route that is asked with a credential is told as much as the credential may see.
         if !open || request.headers().contains_key(AUTHORIZATION) {
-            let principal = self.principal(request.headers()).await?;
+            let workspace = workspace(request.headers())?;
+            let principal = if self.app.open_access {
+                local_admin(workspace)?
+            } else {
+                let presented = Presented::of(&request, live)?;
+                let admitted = presented.admit(&self.app.broker, workspace).await?;
+                presented.check_forgery(&request)?;
+                let principal = admitted.principal.clone();
+                held = Some((presented.credential, admitted));
+                principal
+            };
+            rates = Some(Told::of(&principal));
             request.extensions_mut().insert(Asker { principal, trace });
         }
         // The router never fails: its error type is `Infallible`.
         let Ok(response) = self.router.clone().call(request).await;
-        match response.extensions().get::<Refused>() {
-            Some(refused) => Err(refused.clone().allowing(response.headers().get(ALLOW))),
-            None => Ok(response),
+        let rates = rates.map(|told| told.now(&self.app.broker));
+        match (response.extensions().get::<Refused>(), held) {
+            (Some(refused), _) => Err(refused
+                .clone()
+                .allowing(response.headers().get(ALLOW))
+                .within(rates)),
+            (None, Some((credential, admitted))) if held::is_stream(&response) => {
+                let broker = self.app.broker.clone();
+                let lost = async move { broker.until_lost(credential, admitted).await };
+                Ok(rates::dressed(held::until(response, lost), rates))
+            }
+            (None, _) => Ok(rates::dressed(response, rates)),
         }
     }
+}
 
-    async fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refused> {
-        let workspace = workspace(headers)?;
-        if self.app.open_access {
-            return local_admin(workspace);
-        }
-        let token = bearer(headers)?;
-        Ok(self.app.broker.authenticate(token, workspace).await?)
+/// Whether the address a request comes from may come in at all.
+fn check_address(request: &Request<Body>, live: &Live) -> Result<(), Refused> {
+    let remote = request.extensions().get::<Remote>();
+    let origin = remote.and_then(|remote| live.addresses.origin(remote.0.ip(), request.headers()));
+    if live.addresses.admits(origin) {
+        return Ok(());
     }
+    Err(Refused::new(
+        ErrorCode::Forbidden,
+        "this address may not come in",
+    ))
 }
 
 fn is_open(method: &Method, path: &str, live: &Live) -> bool {
@@ -182,32 +238,9 @@ fn has_own_credential(method: &str, path: &str) -> bool {
     OWN_CREDENTIAL.contains(&(method, path))
 }
 
-/// Whether some route of a path needs no key.
-pub(crate) fn is_open_path(path: &str) -> bool {
-    OPEN_ROUTES.contains(&path) || OWN_CREDENTIAL.iter().any(|(_, open)| *open == path)
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
-    let missing = || {
-        Refused::new(
-            ErrorCode::Unauthenticated,
-            "the header Authorization: Bearer <key> is required",
-        )
-    };
-    let mut told = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (told.next(), told.next()) else {
-        return Err(missing());
-    };
-    let (scheme, token) = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .ok_or_else(missing)?;
-    if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() {
-        Ok(token.trim())
-    } else {
-        Err(missing())
-    }
+/// Whether an operation needs no credential in its head.
+pub(crate) fn is_open_operation(verb: &str, path: &str) -> bool {
+    (verb == "GET" && OPEN_ROUTES.contains(&path)) || has_own_credential(verb, path)
 }
 
 fn workspace(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
@@ -251,7 +284,7 @@ fn settle(response: Response, path: &str, trace_id: &str) -> Response {
     response
 }
 
-fn dress(response: &mut Response, trace_id: &str, origin: Option<HeaderValue>) {
+fn dress(response: &mut Response, trace_id: &str) {
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(trace_id) {
         headers.insert(TRACE_HEADER, value);
@@ -266,39 +299,4 @@ fn dress(response: &mut Response, trace_id: &str, origin: Option<HeaderValue>) {
         };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(rule));
     }
-    if let Some(origin) = origin {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(VARY, HeaderValue::from_static("origin"));
-        let exposed = "etag, location, mcp-session-id, retry-after, x-trace-id";
-        headers.insert(
-            ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static(exposed),
-        );
-    }
-}
-
-fn preflight(asked: &HeaderMap) -> Response {
-    let mut response = answer::empty(StatusCode::NO_CONTENT);
-    let headers = response.headers_mut();
-    let methods = HeaderValue::from_static("GET, POST, PUT, DELETE");
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-    let mut allowed = String::from(
-        "accept, authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, \
-         mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, prefer, traceparent, x-workspace",
-    );
-    // Tools name these; no list can know them.
-    let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
-    let asked = asked
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    for name in asked.split(',').map(str::trim) {
-        if name.to_ascii_lowercase().starts_with(MIRRORED_PREFIX) {
-            allowed.push_str(", ");
-            allowed.push_str(name);
-        }
-    }
-    if let Ok(allowed) = HeaderValue::try_from(allowed) {
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    }
-    response
 }

@@ -75,7 +75,8 @@ impl Query {
     /// # Errors
     /// `invalid_request` when it is none.
     pub fn number(&mut self, name: &str) -> Result<Option<u64>, Refused> {
-        let Some(text) = self.text(name) else {
+        // An empty one is no number: it is refused, not taken for the default.
+        let Some(text) = self.values.remove(name).and_then(|mut all| all.pop()) else {
             return Ok(None);
         };
         text.parse().map(Some).map_err(|_| {
@@ -103,7 +104,9 @@ mod tests {
         assert_eq!(query.text("server"), None);
         assert!(Query::parse(Some("limit=1&limit=2"), &["limit"], &["q"]).is_err());
         assert!(Query::parse(Some("lmit=1"), &["limit"], &["q"]).is_err());
-        let mut query = Query::parse(Some("limit=many"), &["limit"], &[]).unwrap();
-        assert!(query.number("limit").is_err());
+        for wrong in ["limit=many", "limit=", "limit=-1", "limit=1.0"] {
+            let mut query = Query::parse(Some(wrong), &["limit"], &[]).unwrap();
+            assert!(query.number("limit").is_err(), "{wrong}");
+        }
     }
 }

@@ -128,6 +128,9 @@ pub(super) async fn tool(
     (mut request, mut meta, mut extra): (CallTool, Params, Params),
 ) -> Result<Outcome, RpcFault> {
     request.agent_id = agent_of(&mut meta)?;
+    if let Some(token) = confirmation_of(&mut meta)? {
+        request.confirm_token = Some(token);
+    }
     let brought = brought(&visit, &asked, &mut extra).await?;
     if brought.state.is_some() {
         return resume(visit, asked, brought).await;
@@ -220,6 +223,19 @@ fn ended(visit: &Visit, view: &CallView, shape: Shape) -> Result<Outcome, RpcFau
         }
     };
     told(visit, fault, shape)
+}
+
+/// The member of `_meta` that holds the token of an approval, on faces whose tools are the servers' own. It is the
+/// bridge's: no server sees it.
+const CONFIRM_TOKEN: &str = "io.paperbot/confirm_token";
+
+fn confirmation_of(meta: &mut Params) -> Result<Option<String>, RpcFault> {
+    if meta.get(CONFIRM_TOKEN).is_none() {
+        return Ok(None);
+    }
+    let text = take_text(meta, CONFIRM_TOKEN);
+    text.map(Some)
+        .map_err(|_| RpcFault::invalid_params(format!("_meta {CONFIRM_TOKEN} must be a string")))
 }
 
 /// The member of `_meta` that names exactly one of the caller's agents. It is the bridge's: no server sees it.

@@ -14,6 +14,8 @@ mod era;
 mod exchange;
 mod facts;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod headers;
 mod held;
 mod http;

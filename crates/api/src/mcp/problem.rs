@@ -206,7 +206,7 @@ pub(super) struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<Upstream>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    approval: Option<&'a serde_json::Value>,
+    approval: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     call_id: Option<&'a str>,
     trace_id: &'a str,
@@ -232,7 +232,7 @@ impl<'a> Told<'a> {
             errors: fault.errors.iter().map(complaint).collect(),
             retry_after_ms: fault.retry_after.map(millis),
             upstream,
-            approval: fault.approval.as_ref(),
+            approval: fault.approval.as_ref().map(for_models),
             call_id: fault.call_id.as_deref(),
             trace_id,
         }
@@ -250,6 +250,15 @@ impl<'a> Told<'a> {
         if let Some(hint) = self.hint {
             let _ = write!(text, "\nhint: {hint}");
         }
+        if let Some(approval) = &self.approval {
+            // The words a person reads: the model shows them to one.
+            let _ = write!(
+                text,
+                "\napproval {}: {}",
+                approval["id"].as_str().unwrap_or_default(),
+                approval["preview"]["summary"].as_str().unwrap_or_default()
+            );
+        }
         if let Some(after) = self.retry_after_ms {
             let _ = write!(text, "\nretry after {after} ms");
         }
@@ -260,6 +269,18 @@ impl<'a> Told<'a> {
         });
         text
     }
+}
+
+/// An approval as a model may see it. A token that nobody has approved yet is for programs in front of a person:
+/// whoever reads an MCP answer is a model, and must not open a gate for itself.
+fn for_models(approval: &serde_json::Value) -> serde_json::Value {
+    let mut shown = approval.clone();
+    if shown["state"] != "approved"
+        && let Some(members) = shown.as_object_mut()
+    {
+        members.remove("confirm_token");
+    }
+    shown
 }
 
 fn millis(after: Duration) -> u64 {
@@ -293,6 +314,20 @@ mod tests {
         assert_eq!(translated(-32002, Revision::V2025_11_25), -32002);
         assert_eq!(translated(-32042, Revision::V2026_07_28), 502);
         assert_eq!(translated(-32042, Revision::V2025_11_25), -32042);
+    }
+
+    #[test]
+    fn a_model_sees_no_token_that_nobody_approved() {
+        let mut fault = Fault::new(ErrorCode::ConfirmationRequired, "x");
+        for (state, seen) in [("pending", false), ("approved", true)] {
+            fault.approval = Some(json!({
+                "id": "apr_1", "state": state, "confirm_token": "pbc_x", "preview": {"summary": "ann calls a.b"},
+            }));
+            let told = Told::of(&fault, "t");
+            assert_eq!(json!(told).to_string().contains("pbc_x"), seen);
+            assert!(!told.text().contains("pbc_x"));
+            assert!(told.text().contains("approval apr_1: ann calls a.b"));
+        }
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn server(offer: &AgentOffer, told: &ServerTools) -> wire::AgentServer {
 /// The token of one of the caller's agents; the one there is, while it is good, unless it is to be reset.
 #[utoipa::path(
     post, path = "/v1/agents/tokens", operation_id = "issue_agent_token", tag = "agents",
-    request_body = wire::AgentTokenRequest,
+    request_body = Option<wire::AgentTokenRequest>,
     responses((status = 201, body = wire::AgentToken))
 )]
 async fn issue_agent_token(
@@ -208,7 +208,7 @@ async fn small<T: DeserializeOwned>(request: Request) -> Result<T, Refused> {
 /// Begins a pairing: an agent without a token gets a code for a person to confirm. Needs no credential.
 #[utoipa::path(
     post, path = "/v1/agents/pair", operation_id = "begin_pairing", tag = "agents",
-    request_body = wire::PairRequest,
+    request_body = Option<wire::PairRequest>,
     responses((status = 201, body = wire::Pairing))
 )]
 async fn begin_pairing(State(app): State<Shared>, request: Request) -> Answer {

@@ -73,7 +73,8 @@ async fn call_tool(State(app): State<Shared>, Asked(asker): Asked, request: Requ
 fn answered(asker: &Asker, given: CallAnswer) -> Answer {
     match given {
         CallAnswer::Done(done) => Ok(answer::bytes(done_body(&done), JSON)),
-        CallAnswer::Accepted { call_id } => accepted(asker, call_id),
+        CallAnswer::Accepted { call_id } => accepted(asker, call_id, None),
+        CallAnswer::Held { call_id, approval } => accepted(asker, call_id, Some(approval)),
         CallAnswer::Checked(checked) => dry_run(asker, checked),
     }
 }
@@ -149,12 +150,18 @@ fn done_body(done: &CallDone) -> Vec<u8> {
     body
 }
 
-fn accepted(asker: &Asker, call_id: String) -> Answer {
+fn accepted(asker: &Asker, call_id: String, approval: Option<serde_json::Value>) -> Answer {
     let location = HeaderValue::try_from(format!("/v1/calls/{call_id}"));
     let response = answer::json(&wire::CallAccepted {
         call_id,
         trace_id: asker.trace.id(),
-        state: CallState::Accepted.as_str().to_owned(),
+        state: match &approval {
+            None => CallState::Accepted,
+            Some(_) => CallState::AwaitingApproval,
+        }
+        .as_str()
+        .to_owned(),
+        approval,
     })?;
     let mut response: Response = answer::with_status(response, StatusCode::ACCEPTED);
     let headers = response.headers_mut();
@@ -175,6 +182,8 @@ fn dry_run(asker: &Asker, checked: DryRun) -> Answer {
         reference: checked.reference,
         schema_hash: checked.schema_hash,
         decision: checked.decision.to_owned(),
+        rule: checked.rule,
+        needs_key: checked.needs_key,
         preview: checked.preview,
         read_only: checked.read_only,
     })

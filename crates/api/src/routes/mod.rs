@@ -1,11 +1,16 @@
 //! The routes of the contract, one file per group, and the OpenAPI document made from them.
 
 mod agents;
+mod approvals;
 mod calls;
 mod catalog;
+mod credentials;
 mod events;
 mod input;
+mod logins;
+mod oauth;
 mod offers;
+mod pins;
 mod principals;
 mod records;
 mod servers;
@@ -49,12 +54,17 @@ pub fn all() -> (OpenApiRouter<Shared>, OpenApi) {
         .merge(catalog::routes())
         .merge(calls::routes())
         .merge(input::routes())
+        .merge(approvals::routes())
         .merge(offers::routes())
         .merge(sessions::routes())
         .merge(servers::routes())
+        .merge(pins::routes())
         .merge(events::routes())
         .merge(records::routes())
         .merge(principals::routes())
+        .merge(logins::routes())
+        .merge(credentials::routes())
+        .merge(oauth::routes())
         .merge(agents::routes())
         .merge(tunnel::routes())
         .merge(system::routes());
@@ -79,14 +89,15 @@ fn finish(mut document: OpenApi) -> OpenApi {
         components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
     }
     for (path, item) in &mut document.paths.paths {
-        let open = crate::front::is_open_path(path);
         let operations = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.put,
-            &mut item.delete,
+            ("GET", &mut item.get),
+            ("POST", &mut item.post),
+            ("PUT", &mut item.put),
+            ("DELETE", &mut item.delete),
         ];
-        for operation in operations.into_iter().flatten() {
+        for (verb, operation) in operations {
+            let Some(operation) = operation else { continue };
+            let open = crate::front::is_open_operation(verb, path);
             let content = ContentBuilder::new()
                 .schema(Some(Ref::from_schema_name("Problem")))
                 .build();

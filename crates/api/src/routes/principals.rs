@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use broker::Role;
-use broker::operations::principals::{CreateKey, KeyView, UserView};
+use broker::operations::api_keys::{CreateKey, FreshKey, KeyView};
+use broker::operations::principals::UserView;
 use http::StatusCode;
 use secrecy::ExposeSecret as _;
 use sessions::{UserId, WorkspaceId};
@@ -14,20 +15,12 @@ use utoipa_axum::routes;
 use super::calls::at;
 use super::views;
 use crate::answer::{self, Answer};
-use crate::app::{Asked, Segment, Shared};
-use crate::front::body::Json;
+use crate::app::{App, Asked, Named, Segment, Shared};
+use crate::front::body::{Json, JsonOrDefault};
 use crate::front::query::Query;
 use crate::problem::Refused;
 use crate::suggestion;
 use crate::wire;
-
-/// Roles by name.
-const ROLES: [(&str, Role); 4] = [
-    ("admin", Role::Admin),
-    ("approver", Role::Approver),
-    ("operator", Role::Operator),
-    ("viewer", Role::Viewer),
-];
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -35,20 +28,23 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(create_user, list_users))
         .routes(routes!(create_key, list_keys))
         .routes(routes!(revoke_key))
+        .routes(routes!(rotate_key))
         .routes(routes!(create_workspace, list_workspaces))
 }
 
-fn role_name(role: Role) -> String {
-    let row = ROLES.iter().find(|(_, known)| *known == role);
-    row.map_or_else(String::new, |(name, _)| (*name).to_owned())
+pub(super) fn role_name(role: Role) -> String {
+    role.to_string()
 }
 
-fn role(word: &str, pointer: &str) -> Result<Role, Refused> {
-    let row = ROLES.iter().find(|(name, _)| *name == word);
-    row.map(|(_, role)| *role).ok_or_else(|| {
-        let known = ROLES.iter().map(|(name, _)| *name);
-        at(pointer, &suggestion::unknown("role", word, known))
-    })
+/// A role that is built in or that the configuration names: another would mean nothing.
+fn role(app: &App, word: &str, pointer: &str) -> Result<Role, Refused> {
+    let role = Role::named(word).ok();
+    role.filter(|role| app.broker.knows_role(*role))
+        .ok_or_else(|| {
+            let known = app.broker.role_names();
+            let known = known.iter().map(String::as_str);
+            at(pointer, &suggestion::unknown("role", word, known))
+        })
 }
 
 fn user_id(text: &str) -> Result<UserId, Refused> {
@@ -95,7 +91,7 @@ async fn create_user(
         let roles: Result<Vec<Role>, Refused> = membership
             .roles
             .iter()
-            .map(|word| role(word, &pointer))
+            .map(|word| role(&app, word, &pointer))
             .collect();
         workspaces.push((workspace, roles?));
     }
@@ -159,7 +155,10 @@ async fn create_key(
         expires_in: body.expires_in_s.map(Duration::from_secs),
         name: body.name,
     };
-    let fresh = app.broker.create_key(&asker, request).await?;
+    shown_once(app.broker.create_key(&asker, request).await?)
+}
+
+fn shown_once(fresh: FreshKey) -> Answer {
     let shown = answer::json(&wire::NewKey {
         key_id: fresh.view.key_id,
         key: fresh.token.expose_secret().to_owned(),
@@ -167,6 +166,26 @@ async fn create_key(
         expires_at: fresh.view.expires_at,
     })?;
     Ok(answer::with_status(shown, StatusCode::CREATED))
+}
+
+/// Replaces a key; the new one is shown this once, the old one is good for the overlap.
+#[utoipa::path(
+    post, path = "/v1/keys/{key_id}/rotate", operation_id = "rotate_key", tag = "principals",
+    params(("key_id" = String, Path)),
+    request_body = wire::RotateKey,
+    responses((status = 201, body = wire::NewKey))
+)]
+async fn rotate_key(
+    State(app): State<Shared>,
+    Named {
+        asker,
+        name: key_id,
+    }: Named,
+    JsonOrDefault(body): JsonOrDefault<wire::RotateKey>,
+) -> Answer {
+    let overlap = body.overlap_s.map(Duration::from_secs);
+    let fresh = app.broker.rotate_key(&asker, (&key_id, overlap)).await?;
+    shown_once(fresh)
 }
 
 /// Keys, without their secrets.

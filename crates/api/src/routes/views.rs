@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use broker::operations::calls::{CallView, ToolResult};
 use broker::operations::catalog::{CatalogAnswer, CatalogItem, HelpItem, ServerStatus};
 use broker::operations::page::Page;
+use broker::operations::pins::PinView;
 use broker::operations::servers::{ServerView, TestReport};
 use broker::operations::sessions::SessionView;
 use broker::{Fault, InputRequest};
@@ -86,10 +87,22 @@ fn catalog_item(item: &CatalogItem, names_only: bool) -> wire::CatalogItem {
     shown.score = item.score;
     shown.stale = item.stale;
     shown.flagged = entry.flagged;
+    shown.flags = flags(item);
+    shown.quarantined = item.quarantined;
     shown
         .unsupported_schema
         .clone_from(&entry.unsupported_schema);
     shown
+}
+
+fn flags(item: &CatalogItem) -> Vec<String> {
+    let told = [
+        (item.entry.flagged, "invisible_text"),
+        (item.entry.look_alike, "look_alike"),
+        (item.quarantined, "quarantined"),
+    ];
+    let told = told.iter().filter(|(is, _)| *is);
+    told.map(|(_, flag)| (*flag).to_owned()).collect()
 }
 
 fn hints(item: &CatalogItem) -> wire::Hints {
@@ -139,6 +152,8 @@ pub fn help_item(item: HelpItem) -> wire::HelpItem {
                 hints: Some(hints(&help.item)),
                 stale: help.item.stale,
                 flagged: entry.flagged,
+                flags: flags(&help.item),
+                quarantined: help.item.quarantined,
                 unsupported_schema: entry.unsupported_schema.clone(),
                 description: help.description,
                 input_schema: help.input_schema,
@@ -294,6 +309,11 @@ pub fn session(view: SessionView, whole: bool) -> wire::Session {
             pid: process.pid,
             pgid: Some(process.pgid),
             supervision: word(&process.supervision),
+            sandbox: Some(wire::session::SandboxView {
+                asked: word(&process.sandbox.asked),
+                reached: word(&process.sandbox.reached),
+                lacking: process.sandbox.lacking,
+            }),
             rss_bytes: process.rss_bytes,
         }),
         in_flight: shown.in_flight,
@@ -335,6 +355,37 @@ pub fn server(view: ServerView) -> wire::Server {
         definition: serde_json::to_value(&view.definition).unwrap_or_default(),
         created_at: view.created_at,
         created_by: view.created_by,
+        circuit: view.circuit.map(circuit),
+    }
+}
+
+/// One tool and its pin.
+#[must_use]
+pub fn pin(view: PinView) -> wire::Pin {
+    wire::Pin {
+        reference: view.reference,
+        state: view.state.to_owned(),
+        hash: view.hash,
+        pinned_hash: view.pinned_hash,
+        pinned_at: view.pinned_at,
+        approved_by: view.approved_by,
+        differences: view
+            .differences
+            .into_iter()
+            .map(|one| wire::Complaint {
+                pointer: one.pointer,
+                detail: one.detail,
+            })
+            .collect(),
+    }
+}
+
+fn circuit(view: broker::CircuitView) -> wire::Circuit {
+    wire::Circuit {
+        state: view.state.to_owned(),
+        retry_after_ms: view
+            .retry_after
+            .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

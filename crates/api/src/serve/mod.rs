@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use self::peer::{Peer, PeerIo};
 use crate::app::Shared;
 use crate::front::Front;
+use crate::front::address::Remote;
 
 /// A request's head must be there within this time of the connection or of the answer before; an idle
 /// kept connection ends by the same clock.
@@ -161,10 +162,15 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         self.app.connections.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::default();
+        // A connection that is gone already has no address, and no answer reaches it.
+        let remote = stream.peer_addr().ok().map(Remote);
         let stream = Arc::new(stream);
         let service = service_fn(|mut request: Request<Incoming>| {
             peer.request_began(request.version());
             request.extensions_mut().insert(peer.clone());
+            if let Some(remote) = remote {
+                request.extensions_mut().insert(remote);
+            }
             let front = self.front.clone();
             let peer = peer.clone();
             async move {

@@ -74,8 +74,12 @@ pub struct CallAccepted {
     pub call_id: String,
     /// 32 hex digits.
     pub trace_id: String,
-    /// `accepted`.
+    /// `accepted`, or `awaiting_approval`.
     pub state: String,
+    /// What must be approved before it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "daemon", schema(value_type = Option<Object>))]
+    pub approval: Option<serde_json::Value>,
 }
 
 /// What a dry run found.
@@ -91,8 +95,13 @@ pub struct DryRun {
     pub reference: String,
     /// The present definition.
     pub schema_hash: String,
-    /// `allow` or `confirm`.
+    /// `allow`, `confirm` or `deny`.
     pub decision: String,
+    /// The rule that decides so, such as `roles.operator.rules[0]`.
+    pub rule: String,
+    /// The call needs an idempotency key.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub needs_key: bool,
     /// In words, for people.
     pub preview: String,
     /// Whether the tool only reads.

@@ -73,6 +73,13 @@ pub struct CatalogItem {
     /// Invisible or misleading characters were stripped from its texts.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub flagged: bool,
+    /// What to be wary of: `invisible_text`, `look_alike` (another tool of the server has nearly the same name),
+    /// `quarantined`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Its definition is not the approved one: what is not read-only cannot be called.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub quarantined: bool,
     /// Why the tool cannot be called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsupported_schema: Option<String>,
@@ -185,6 +192,13 @@ pub struct HelpItem {
     /// Invisible or misleading characters were stripped from its texts.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub flagged: bool,
+    /// What to be wary of: `invisible_text`, `look_alike` (another tool of the server has nearly the same name),
+    /// `quarantined`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Its definition is not the approved one: what is not read-only cannot be called.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub quarantined: bool,
     /// Why the tool cannot be called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsupported_schema: Option<String>,

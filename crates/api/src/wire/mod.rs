@@ -3,9 +3,11 @@
 //! Never holds a rule, a default of the daemon or a connection. Payloads of servers stay raw JSON text.
 
 pub mod agent;
+pub mod approval;
 pub mod call;
 pub mod catalog;
 pub mod codes;
+pub mod credential;
 pub mod event;
 pub mod offer;
 pub mod principal;
@@ -21,22 +23,28 @@ pub use agent::{
     Agent, AgentServer, AgentToken, AgentTokenRequest, AgentTools, DefaultAgent, PairConfirm,
     PairPoll, PairRequest, PairStanding, Paired, Pairing,
 };
+pub use approval::{Approval, ApprovalDecided, DecideApproval, Decision};
 pub use call::{
     Call, CallAccepted, CallDone, CallRequest, CallResult, DryRun, InputRequest, InputResponses,
 };
 pub use catalog::{Catalog, CatalogItem, Help, HelpItem, Hints, ServerState};
+#[cfg(feature = "daemon")]
+pub use credential::PutCredentials;
+pub use credential::{Authorize, Credential, Grant, GrantLink};
 pub use event::Event;
 pub use offer::{
     Argument, CompleteRequest, Completion, Contents, Messages, Prompt, PromptRequest, Resource,
     ResourceTemplate,
 };
 pub use principal::{
-    CreateKey, CreateUser, CreateWorkspace, Key, Me, Membership, NewKey, User, Workspace,
+    CreateKey, CreateUser, CreateWorkspace, Key, Login, LoginRequest, Me, Membership, NewKey,
+    RotateKey, User, Workspace,
 };
 pub use problem::{Complaint, Problem, Upstream};
-pub use record::{AuditEntry, Trace};
+pub use record::{AuditEntry, AuditHead, AuditKey, AuditReport, Trace};
 pub use server::{
-    Change, CreateServer, PutServer, Reloaded, Rollback, Server, TestReport, TestRequest,
+    ApprovePin, Change, Circuit, CreateServer, Pin, PutServer, Reloaded, Rollback, Server,
+    TestReport, TestRequest,
 };
 pub use session::{OpenSession, Session};
 pub use system::{Health, Version};

@@ -14,7 +14,7 @@ pub struct Me {
     pub workspaces: Vec<String>,
     /// Roles in this workspace.
     pub roles: Vec<String>,
-    /// The key used.
+    /// The credential used: a key's id, `login:<id>`, or `jwt:<digest>` for a token of the issuer.
     pub key_id: String,
     /// What the key is narrowed to; empty = everything its user may.
     pub scopes: Vec<String>,
@@ -89,6 +89,49 @@ pub struct NewKey {
     /// RFC 3339; left out when it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+}
+
+/// `POST /v1/keys/{key_id}/rotate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct RotateKey {
+    /// How long the old key is still good, in seconds: 3600 when left out, 604800 at most, 0 for not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_s: Option<u64>,
+}
+
+/// `POST /v1/login`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct LoginRequest {
+    /// An API key, or a token of the issuer.
+    pub key: String,
+}
+
+impl std::fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LoginRequest")
+    }
+}
+
+/// A login; its cookie stands in the answer's head alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Login {
+    /// Who came in.
+    pub user: String,
+    /// The workspace requests stand in that name none.
+    pub workspace: String,
+    /// All workspaces it opens.
+    pub workspaces: Vec<String>,
+    /// Roles in the workspace.
+    pub roles: Vec<String>,
+    /// To be sent as `X-CSRF-Token` with every request that is not GET or HEAD.
+    pub csrf_token: String,
+    /// RFC 3339.
+    pub expires_at: String,
 }
 
 /// One key, without its secret.

@@ -38,6 +38,9 @@ pub struct Problem {
     /// The call, when one was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
+    /// Where a person does what is needed, in a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
     /// What is to be decided (428).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "daemon", schema(value_type = Option<Object>))]

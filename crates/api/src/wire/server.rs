@@ -72,6 +72,58 @@ pub struct Server {
     /// Who wrote this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
+    /// Whether calls are sent to it; left out where versions are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
+}
+
+/// A server that keeps failing is left alone for a while.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Circuit {
+    /// `closed`: calls pass; `open`: none does; `half_open`: one tries.
+    pub state: String,
+    /// When calls may pass again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// One tool and the definition that was approved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct Pin {
+    /// `server.tool`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// `pinned`, `changed`, `unapproved`, `new`, `unwatched`, or `gone`: no longer offered.
+    pub state: String,
+    /// Of the present definition, 12 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Of the pinned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_hash: Option<String>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_at: Option<String>,
+    /// Left out with a pin: it was seen first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// With `changed`: what differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<super::Complaint>,
+}
+
+/// `POST /v1/servers/{name}/pins/approve`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct ApprovePin {
+    /// `server.tool`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Of the definition that was read, 12 hex digits or more.
+    pub hash: String,
 }
 
 /// One difference between two versions.

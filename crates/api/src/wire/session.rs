@@ -76,6 +76,19 @@ pub struct Session {
     pub stderr: Vec<String>,
 }
 
+/// What a stdio server is kept from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+pub struct SandboxView {
+    /// The level its definition asks for: `none`, `basic` or `strict`.
+    pub asked: String,
+    /// The level reached on this host.
+    pub reached: String,
+    /// What was asked and not granted, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
+}
+
 /// A stdio server's process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
@@ -87,6 +100,9 @@ pub struct Process {
     pub pgid: Option<u32>,
     /// How surely its descendants end with it.
     pub supervision: String,
+    /// What it is kept from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxView>,
     /// Resident memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,

@@ -110,6 +110,7 @@ impl Agents {
                     lead: Lead::Server(target),
                     child: None,
                     redactions: Redactions::default(),
+                    needs: None,
                 }),
                 created_at: server.created_at.clone(),
                 created_by: server.created_by.clone(),

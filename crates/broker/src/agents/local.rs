@@ -155,7 +155,13 @@ impl LocalServers {
 
 fn child_name(workspace: &WorkspaceId, spec: &ServerSpec) -> String {
     let mut digest = Sha256::new();
-    if let Endpoint::Stdio(StdioSpec { argv, env, cwd }) = &spec.endpoint {
+    if let Endpoint::Stdio(StdioSpec {
+        argv,
+        env,
+        cwd,
+        sandbox,
+    }) = &spec.endpoint
+    {
         for part in argv {
             digest.update(part);
             digest.update([0]);
@@ -171,6 +177,7 @@ fn child_name(workspace: &WorkspaceId, spec: &ServerSpec) -> String {
             cwd.as_deref()
                 .map_or(&b""[..], |cwd| cwd.as_os_str().as_encoded_bytes()),
         );
+        digest.update(format!("{sandbox:?}"));
     }
     digest.update(format!("{:?}", spec.era));
     let digest: [u8; 32] = digest.finalize().into();

@@ -136,6 +136,7 @@ fn own_server(
             lead: Lead::Server(target),
             child: None,
             redactions: Redactions::default(),
+            needs: None,
         }),
         created_at: None,
         created_by: None,

@@ -4,23 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Entry;
-use chrono::Utc;
 use tokio::time::Instant;
-use transports::Params;
 
 use super::find::Found;
-use super::repeat::{check_same, request_digest};
-use super::run::{Job, Unsettled};
-use super::{CallId, core_tasks};
+use super::gated::{self, Passed};
+use super::ready::{Wish, enter, intent, ready};
+use super::repeat::check_same;
+use super::run::Unsettled;
+use super::verdict::{check_verdict, checked, decided};
 use crate::arguments::Arguments;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
-use crate::ledger::{Begun, CallKind, Intent};
-use crate::operations::calls::{Admitted, CallAnswer, CallTool, DryRun, PendingCall};
-use crate::operations::relay::ClientSide;
+use crate::ledger::{Begun, Intent};
+use crate::operations::calls::{Admitted, CallAnswer, CallTool};
 use crate::operations::{Broker, Inner};
 use crate::policy::Decision;
-use crate::upstream_fault::Exchange;
 
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
@@ -30,7 +28,17 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) at: Instant,
-    after: Duration,
+    pub(super) after: Duration,
+}
+
+impl Due {
+    /// So long from now.
+    pub(super) fn within(after: Duration) -> Self {
+        Self {
+            at: Instant::now() + after,
+            after,
+        }
+    }
 }
 
 /// Every check, then the intent.
@@ -54,8 +62,10 @@ async fn check(
 ) -> Result<Admitted, BrokerError> {
     let inner = &broker.inner;
     check_shape(inner, &request)?;
-    let wait = due(request.timeout.unwrap_or(inner.calls.default_timeout));
+    let wait = Due::within(request.timeout.unwrap_or(inner.calls.default_timeout));
     let found = inner.find_tool(asker, &request, wait.at).await?;
+    let user = &asker.principal.user;
+    inner.pins.check(&found.server, user, &found.tool).await?;
     if let Some(agent) = &request.agent_id {
         // One tool has one name in the ledger, also where the caller used the agent's own.
         tracing::trace!(agent.id = agent, "call.routed");
@@ -63,20 +73,18 @@ async fn check(
     }
     // The server's own default holds only where the caller named none.
     let due = match (request.timeout, found.server.definition.timeout_ms) {
-        (None, Some(ms)) => due(Duration::from_millis(ms)),
+        (None, Some(ms)) => Due::within(Duration::from_millis(ms)),
         _ => wait,
     };
     check_hash(&found, request.schema_hash.as_deref())?;
     let arguments = Arguments::read(request.arguments.take())?;
     let arguments = inner.validators.check(&found.tool, arguments).await?;
-    if found.decision != Decision::Allow {
-        return Err(denied(&found.tool));
-    }
+    let verdict = decided(inner, asker, &found, &arguments);
     if request.dry_run {
-        return Ok(Admitted::Answer(CallAnswer::Checked(checked(
-            &found, &arguments,
-        ))));
+        let checked = checked(&found, &arguments, &verdict);
+        return Ok(Admitted::Answer(CallAnswer::Checked(checked)));
     }
+    check_verdict(&found, &verdict, &request)?;
     let intent =
         intent(asker, &request, &found, &arguments).through(found.server.agent_id(), due.after);
     if intent.idempotency_key.is_some()
@@ -91,15 +99,15 @@ async fn check(
         arguments,
         due,
     };
+    let (intent, wish) = if verdict.decision == Decision::Confirm {
+        match gated::pass(inner, asker, (intent, wish), &verdict).await? {
+            Passed::On(passed) => *passed,
+            Passed::Answer(answer) => return Ok(answer),
+        }
+    } else {
+        (intent, wish)
+    };
     accept(inner, asker, intent, wish).await
-}
-
-/// A wish that passed every check but the limits.
-struct Wish {
-    request: CallTool,
-    found: Found,
-    arguments: Arguments,
-    due: Due,
 }
 
 /// Takes a place in flight, commits the intent, and gets everything ready to be sent.
@@ -109,28 +117,23 @@ async fn accept(
     intent: Intent,
     wish: Wish,
 ) -> Result<Admitted, BrokerError> {
-    let Wish {
-        mut request,
-        found,
-        arguments,
-        due,
-    } = wish;
-    found.server.check_agent()?;
-    let permit = inner.gate.enter(&asker.principal.user)?;
+    wish.found.server.check_agent()?;
+    let permit = enter(inner, asker, &wish)?;
     if !intent.is_durable() {
-        inner.await_room(due.at).await?;
+        inner.await_room(wish.due.at).await?;
     }
     // From here on somebody must settle it, also when the caller goes away while the intent is committed.
-    let agent = found.server.agent().cloned();
+    let agent = wish.found.server.agent().cloned();
     let (unsettled, live) = Unsettled::begin(inner, intent, agent);
     if live.intent.is_durable() {
         match inner.ledger.begin(&live.intent).await {
             Ok(Begun::Fresh) => {}
+            Ok(Begun::Behind) => live.keep_behind(),
             Ok(Begun::Held(row)) => {
                 unsettled.release();
                 drop(permit);
                 check_same(&live.intent, &row)?;
-                return inner.repeat(*row, &request, due).await;
+                return inner.repeat(*row, &wish.request, wish.due).await;
             }
             Err(fault) => {
                 unsettled.release();
@@ -138,30 +141,9 @@ async fn accept(
             }
         }
     }
-    let job = Job {
-        live,
-        permit,
-        caller: asker.caller(&request.lane),
-        exchange: Exchange::Tool {
-            read_only: found.hints.read_only,
-        },
-        repeatable: found.hints.read_only || found.hints.idempotent,
-        method: "tools/call".into(),
-        params: tool_params(&found.tool, arguments, request.client.as_deref_mut())?,
-        trace: asker.trace.clone(),
-        server: found.server,
-        deadline: due.at,
-        timeout: due.after,
-        attended: request.followed || request.client.is_some() || live_on(&request),
-        drives_task: core_tasks::is_demanded(&found.tool.raw)
-            && request
-                .client
-                .as_ref()
-                .is_none_or(|one| !one.knows_core_tasks),
-        client: request.client.take(),
-    };
-    let pending = PendingCall::new(unsettled, job);
-    if request.respond_async {
+    let by_itself = wish.request.respond_async;
+    let pending = ready(asker, (unsettled, live, permit), wish)?;
+    if by_itself {
         let call_id = pending.start();
         return Ok(Admitted::Answer(CallAnswer::Accepted { call_id }));
     }
@@ -187,13 +169,6 @@ fn check_shape(inner: &Inner, request: &CallTool) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn due(after: Duration) -> Due {
-    Due {
-        at: Instant::now() + after,
-        after,
-    }
-}
-
 /// A hash the caller knows is a prefix of the present one: 12 digits on the wire, 64 in the store.
 fn check_hash(found: &Found, known: Option<&str>) -> Result<(), BrokerError> {
     let Some(known) = known else { return Ok(()) };
@@ -215,80 +190,11 @@ fn signature(tool: &Entry) -> String {
     format!("{}{}", tool.reference, tool.shape)
 }
 
-fn denied(tool: &Entry) -> BrokerError {
-    Fault::new(
-        ErrorCode::PolicyDenied,
-        format!("{} is not for this principal's roles", tool.reference),
-    )
-}
-
-fn checked(found: &Found, arguments: &Arguments) -> DryRun {
-    let effect = if found.hints.read_only {
-        "reads"
-    } else {
-        "may change things"
-    };
-    DryRun {
-        reference: found.tool.reference.to_string(),
-        schema_hash: found.tool.hash.short(),
-        decision: "allow",
-        preview: format!(
-            "would call {} ({effect}) with {{{}}}",
-            found.tool.reference,
-            arguments.preview()
-        ),
-        read_only: found.hints.read_only,
-    }
-}
-
-fn intent(asker: &Asker, request: &CallTool, found: &Found, arguments: &Arguments) -> Intent {
-    Intent {
-        id: CallId::mint(),
-        workspace: asker.principal.workspace.clone(),
-        user: asker.principal.user.clone(),
-        key_id: asker.principal.key_id.clone(),
-        kind: CallKind::Tool,
-        reference: request.reference.clone(),
-        lane: request.lane.clone(),
-        trace_id: asker.trace.id(),
-        arguments_digest: arguments.digest,
-        preview: arguments.preview(),
-        schema_hash: Some(found.tool.hash),
-        idempotency_key: request.idempotency_key.clone(),
-        request_digest: request_digest(request, arguments),
-        read_only: found.hints.read_only,
-        detached: request.respond_async
-            || request.client.as_ref().is_some_and(|one| one.asks_later),
-        created_at: Utc::now(),
-        agent_id: None,
-        deadline_at: None,
-    }
-}
-
-/// Whether the call lives on without its connection, so that its questions can be answered by its id.
-fn live_on(request: &CallTool) -> bool {
-    request.respond_async || request.idempotency_key.is_some()
-}
-
-/// Name and arguments, then whatever else the caller's client put into `params`.
-fn tool_params(
-    tool: &Entry,
-    arguments: Arguments,
-    client: Option<&mut ClientSide>,
-) -> Result<Params, BrokerError> {
-    let name = serde_json::value::to_raw_value(&*tool.reference.name)
-        .map_err(|_| Fault::new(ErrorCode::Internal, "the tool's name cannot be written"))?;
-    let mut members = vec![("name".into(), name), ("arguments".into(), arguments.raw)];
-    if let Some(client) = client {
-        members.append(&mut client.extra.0);
-    }
-    Ok(Params(members))
-}
-
 impl Inner {
     /// Rows of calls without an intent are written behind their answers. When the store does not keep up, new
     /// calls wait for it a moment; only when it is away is nothing more accepted.
     pub(crate) async fn await_room(&self, deadline: Instant) -> Result<(), BrokerError> {
+        self.ledger.allows_reads().await?;
         if self
             .store
             .room(deadline.min(Instant::now() + ROOM_WAIT))
@@ -308,7 +214,7 @@ impl Inner {
     fn note_refused(&self, asker: &Asker, reference: &str, fault: &Fault) {
         self.meters.refused(fault.code.as_str());
         let repeated = fault.call_id.is_some() || fault.executed != ExecutedWire::No;
-        if !repeated {
+        if !repeated && self.gate.audits(&asker.principal.user, fault) {
             self.ledger.refused(asker, reference, fault);
         }
     }

@@ -29,8 +29,25 @@ const ASKS_QUEUE: usize = 8;
 /// Rounds of `input_required` of one call; a server that asks longer is not going to answer.
 const MAX_ROUNDS: usize = 16;
 
-/// Runs a job to its result.
+/// Runs a job to its result with the caller's own access to the server, and tells the server's circuit what it came to.
 pub(super) async fn exchange(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, BrokerError> {
+    let (watch, given) = (job.permit.take_watch(), job.timeout);
+    let (server, user) = (Arc::clone(&job.server), job.caller.user.clone());
+    let outcome = match inner.vault.personal(&server, &user).await {
+        Ok(own) => {
+            job.server = own;
+            exchanged(inner, job).await
+        }
+        Err(fault) => Err(fault),
+    };
+    let outcome = outcome.map_err(|fault| inner.vault.with_link(fault, (&server, &user)));
+    if let Some(watch) = watch {
+        watch.note(&outcome, given);
+    }
+    outcome
+}
+
+async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, BrokerError> {
     let server = Arc::clone(&job.server);
     let upstream = Upstream {
         server: server.name.as_str(),

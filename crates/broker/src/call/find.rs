@@ -12,7 +12,7 @@ use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::operations::Inner;
 use crate::operations::calls::CallTool;
-use crate::policy::{self, Decision};
+use crate::policy::{Decision, Subject};
 use crate::principal::Principal;
 use crate::registry::Server;
 
@@ -27,8 +27,8 @@ const NEAR: usize = 3;
 pub(super) struct Found {
     pub(super) server: Arc<Server>,
     pub(super) tool: Arc<Entry>,
+    /// After the owner's overrides.
     pub(super) hints: Hints,
-    pub(super) decision: Decision,
 }
 
 impl Inner {
@@ -63,12 +63,9 @@ impl Inner {
             deadline,
         };
         let mut tool = self.catalogues.entry(&server, wanted).await?;
-        let acts = tool.as_ref().is_some_and(|tool| {
-            !server
-                .definition
-                .corrected(&reference.name, tool.hints)
-                .read_only
-        });
+        let acts = tool
+            .as_ref()
+            .is_some_and(|tool| !self.pins.hints(&server, &who.user, tool).read_only);
         if acts {
             let until = deadline.min(Instant::now() + RECHECK_WAIT);
             let confirmed = Wanted {
@@ -83,16 +80,20 @@ impl Inner {
         let Some(tool) = tool else {
             return Err(self.no_such_tool(asker, &request.reference).await);
         };
-        let hints = server.definition.corrected(&reference.name, tool.hints);
-        let decision = policy::decide(who, &reference, hints);
-        if decision == Decision::Hide {
+        let hints = self.pins.hints(&server, &who.user, &tool);
+        let subject = Subject {
+            reference: &reference,
+            hints,
+            arguments: None,
+        };
+        // Whatever its arguments: no rule hides a tool by those.
+        if self.policy.now().decide(who, subject).decision == Decision::Hide {
             return Err(self.no_such_tool(asker, &request.reference).await);
         }
         Ok(Found {
             server,
             tool,
             hints,
-            decision,
         })
     }
 
@@ -130,7 +131,10 @@ impl Inner {
     /// Whether an entry stands in this principal's lists.
     pub(crate) fn may_list(&self, who: &Principal, entry: &Entry) -> bool {
         if entry.kind != Kind::Tool {
-            return policy::may_read(who, entry.reference.server.as_str());
+            return self
+                .policy
+                .now()
+                .may_read(who, entry.reference.server.as_str());
         }
         let owner = Owner::new(&who.workspace, &who.user);
         let server = self.registry.for_user(&owner, &entry.reference.server);
@@ -139,6 +143,6 @@ impl Inner {
                 .definition
                 .corrected(&entry.reference.name, entry.hints)
         });
-        policy::decide(who, &entry.reference, hints) == Decision::Allow
+        self.policy.now().shows(who, &entry.reference, hints)
     }
 }

@@ -1,7 +1,7 @@
 //! Calls that run in this process: who waits for them, who may cancel them, and where they stand.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sessions::SessionId;
@@ -42,6 +42,8 @@ pub(crate) struct Live {
     pub since: Instant,
     cancel: CancellationToken,
     stop: OnceLock<Stop>,
+    /// The store was away when it began: its row is written whole, later.
+    behind: AtomicBool,
     session: OnceLock<SessionId>,
     state: Mutex<CallState>,
     ended: watch::Sender<Option<Arc<Ended>>>,
@@ -82,6 +84,7 @@ impl Live {
             lost: Mutex::default(),
             cancel: CancellationToken::new(),
             stop: OnceLock::new(),
+            behind: AtomicBool::new(false),
             session: OnceLock::new(),
             state: Mutex::new(CallState::Accepted),
             ended: watch::Sender::new(None),
@@ -100,6 +103,16 @@ impl Live {
     pub(crate) async fn stopped(&self) -> Stop {
         self.cancel.cancelled().await;
         self.stop.get().copied().unwrap_or(Stop::Asked)
+    }
+
+    /// Nothing of it is in the ledger while it runs.
+    pub(crate) fn keep_behind(&self) {
+        self.behind.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its intent is in the ledger, and its end goes there before it is told.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.intent.is_durable() && !self.behind.load(Ordering::Relaxed)
     }
 
     /// It was given to a session.

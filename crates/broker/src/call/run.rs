@@ -268,7 +268,7 @@ impl Drop for Unsettled {
         let Some(live) = self.live.take() else { return };
         let fault = stopped(&live, Stop::Asked);
         let ended = Ended::new(Err(fault), live.since.elapsed());
-        if !live.intent.is_durable() {
+        if !live.is_stored() {
             self.inner.settle_now(&live, Arc::new(ended));
             return;
         }
@@ -290,7 +290,7 @@ impl Inner {
     /// Writes the end of a call, tells it, and lets go of it.
     async fn settle(self: &Arc<Self>, live: &Arc<Live>, ended: Ended) -> Arc<Ended> {
         let ended = Arc::new(ended);
-        if live.intent.is_durable() {
+        if live.is_stored() {
             self.settle_stored(live, &ended).await;
         }
         self.settle_now(live, Arc::clone(&ended));
@@ -318,7 +318,7 @@ impl Inner {
 
     /// The part of settling that never waits.
     fn settle_now(&self, live: &Arc<Live>, ended: Arc<Ended>) {
-        if !live.intent.is_durable() {
+        if !live.is_stored() {
             let written = live.is_acknowledged().then(|| Written::new(live));
             let of = (&live.intent, live.session());
             self.ledger.record(of, &ended, written);
@@ -326,7 +326,7 @@ impl Inner {
         self.meters.ended(&ended);
         self.tell_ended(live, &ended);
         live.end(ended);
-        if !live.intent.is_durable() {
+        if !live.is_stored() {
             self.recent.insert(live);
         }
         self.live.remove(live.id);

@@ -9,6 +9,7 @@ mod slot;
 mod view;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ use transports::{Era, ServerName};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::EventHub;
 use crate::limits::CatalogLimits;
+use crate::pins::Pins;
 use crate::registry::{Registry, Server};
 use crate::store::Store;
+use crate::vault::Vault;
 
 use self::kept::KeptListing;
 pub(crate) use self::moves::{Moved, Moves};
@@ -45,12 +48,14 @@ struct Shared {
     slots: moka::sync::Cache<SlotKey, Arc<Slot>>,
     sessions: Sessions,
     registry: Arc<Registry>,
+    vault: Vault,
     store: Store,
     events: EventHub,
     limits: CatalogLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
     moves: Moves,
+    pins: Arc<Pins>,
 }
 
 /// What the catalogues stand on.
@@ -58,11 +63,13 @@ struct Shared {
 pub(crate) struct Ground {
     pub sessions: Sessions,
     pub registry: Arc<Registry>,
+    pub vault: Vault,
     pub store: Store,
     pub events: EventHub,
     pub limits: CatalogLimits,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
+    pub pins: Arc<Pins>,
 }
 
 impl Catalogues {
@@ -73,12 +80,14 @@ impl Catalogues {
                 slots: moka::sync::Cache::new(MAX_SLOTS),
                 sessions: ground.sessions,
                 registry: ground.registry,
+                vault: ground.vault,
                 store: ground.store,
                 events: ground.events,
                 limits: ground.limits,
                 tasks: ground.tasks,
                 stop: ground.stop,
                 moves: Moves::new(),
+                pins: ground.pins,
             }),
         };
         watch::start(&catalogues);
@@ -159,6 +168,30 @@ impl Catalogues {
         if let Err(error) = self.shared.store.delete_catalogs(workspace, server).await {
             tracing::warn!(server.name = %server, error = %error, "a kept catalogue could not be removed");
         }
+    }
+
+    /// Who may see what has changed: whoever follows a catalogue looks again.
+    pub(crate) fn moved_everywhere(&self) {
+        let keys = self.shared.slots.iter().map(|(key, _)| key);
+        let servers: HashSet<_> = keys
+            .map(|key| (key.workspace.clone(), key.server.clone()))
+            .collect();
+        for (workspace, server) in servers {
+            self.shared.moves.tell(Moved {
+                workspace,
+                server,
+                user: None,
+            });
+        }
+    }
+
+    /// What a server offers is shown differently from now on, though it says the same.
+    pub(crate) fn reconsidered(&self, server: &Server) {
+        self.shared.moves.tell(Moved {
+            workspace: server.workspace.clone(),
+            server: server.name.clone(),
+            user: None,
+        });
     }
 
     /// What moves from now on.

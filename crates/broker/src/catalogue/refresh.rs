@@ -12,9 +12,12 @@ use tokio::time::Instant;
 use super::kept::KeptListing;
 use super::slot::Claim;
 use super::{Catalogues, Moved, Slot, SlotKey, era_name};
+use crate::definition::PinRule;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::{EventKind, NewEvent};
+use crate::pins::scope_of;
 use crate::registry::Server;
+use crate::store::PinPlace;
 use crate::upstream_fault::Upstream;
 
 /// Refs told in one `catalog_changed`; the rest is found by `since`.
@@ -89,7 +92,20 @@ impl Catalogues {
     }
 
     async fn fetch(&self, errand: &Errand) -> Result<Fetched, BrokerError> {
-        let Errand { server, caller, .. } = errand;
+        let vault = &self.shared.vault;
+        let whose = (&*errand.server, &errand.caller.user);
+        let fetched = match vault.personal(&errand.server, whose.1).await {
+            Ok(own) => self.fetch_from(&own, &errand.caller).await,
+            Err(fault) => Err(fault),
+        };
+        fetched.map_err(|fault| vault.with_link(fault, whose))
+    }
+
+    async fn fetch_from(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+    ) -> Result<Fetched, BrokerError> {
         let target = server.target()?;
         let timeout = self.shared.limits.fetch_timeout;
         let deadline = Instant::now() + timeout;
@@ -157,6 +173,7 @@ impl Catalogues {
         if unchanged {
             return;
         }
+        self.pin(key, snapshot).await;
         self.shared.moves.tell(Moved {
             workspace: key.workspace.clone(),
             server: key.server.clone(),
@@ -168,6 +185,22 @@ impl Catalogues {
         if let Some(delta) = delta {
             self.tell(key, &delta);
         }
+    }
+
+    /// Tools that are seen first are pinned before anybody hears of them, where their server's definition trusts so.
+    async fn pin(&self, key: &SlotKey, snapshot: &Snapshot) {
+        let shared = self.shared.registry.get(&key.workspace, &key.server);
+        let rule = shared.map_or_else(PinRule::default, |server| server.definition.pins);
+        if rule != PinRule::TrustFirstUse {
+            return;
+        }
+        let own = key.user.as_ref().zip(key.agent.as_ref());
+        let place = PinPlace {
+            workspace: key.workspace.clone(),
+            server: key.server.clone(),
+            scope: own.map_or_else(String::new, |(user, agent)| scope_of(user, agent)),
+        };
+        self.shared.pins.see(&place, snapshot).await;
     }
 
     async fn keep(&self, key: &SlotKey, snapshot: &Arc<Snapshot>) {

@@ -144,11 +144,15 @@ impl Catalogues {
             Some(server) => server.redactions().clean(text),
             None => String::new(),
         };
+        let reason = reason.map(clean);
+        if let Some(reason) = &reason {
+            tracing::info!(session.server = %key.server, session.state = ?state, reason, "session.changed");
+        }
         let data = to_raw_value(&Change {
             server: key.server.as_str(),
             lane: key.lane.as_ref().map(Lane::as_str),
             state,
-            reason: reason.map(clean),
+            reason,
         });
         let kind = match state {
             StateName::Opening => EventKind::SessionOpened,

@@ -13,9 +13,10 @@ use transports::{
 };
 use url::Url;
 
+use super::names::{is_loader_variable, looks_secret};
 use super::{
-    Author, Checked, Definition, DefinitionError, Gate, Lead, Redactions, Runner, TransportKind,
-    Value,
+    Author, Checked, Definition, DefinitionError, Gate, Lead, Need, Needs, PinRule, Redactions,
+    Runner, TransportKind, Value,
 };
 use crate::error::PointerDetail;
 
@@ -25,8 +26,11 @@ const MAX_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
 const MAX_ITEMS: usize = 256;
 
 /// Headers the transport itself owns.
-const OWN_HEADERS: [&str; 12] = [
+const OWN_HEADERS: [&str; 15] = [
     "host",
+    "expect",
+    "mcp-method",
+    "mcp-name",
     "content-length",
     "transfer-encoding",
     "connection",
@@ -41,9 +45,17 @@ const OWN_HEADERS: [&str; 12] = [
 ];
 
 pub(super) struct Complaints<'a> {
-    gate: &'a Gate<'a>,
+    pub(super) gate: &'a Gate<'a>,
+    /// What is left for each caller.
+    pub(super) needs: Needs,
     errors: Vec<PointerDetail>,
     secrets: Vec<SecretString>,
+}
+
+/// A value, as far as it is known when a definition is checked.
+pub(super) enum Given {
+    Now(SecretString),
+    Later(Need),
 }
 
 pub(super) fn run(
@@ -54,6 +66,7 @@ pub(super) fn run(
 ) -> Result<Checked, DefinitionError> {
     let mut complaints = Complaints {
         gate,
+        needs: Needs::default(),
         errors: Vec::new(),
         secrets: Vec::new(),
     };
@@ -89,7 +102,8 @@ pub(super) fn run(
         Some(lead) if complaints.errors.is_empty() => Ok(Checked {
             lead,
             child: None,
-            redactions: Redactions::new(complaints.secrets),
+            redactions: Redactions::new(&complaints.secrets),
+            needs: (!complaints.needs.is_empty()).then(|| Arc::new(complaints.needs)),
         }),
         _ => Err(DefinitionError {
             errors: complaints.errors,
@@ -118,6 +132,9 @@ impl Complaints<'_> {
         if !definition.hints.is_empty() && self.gate.author == Author::Operator {
             self.add("/hints", "only an admin may correct a server's hints");
         }
+        if definition.pins == PinRule::Off && self.gate.author == Author::Operator {
+            self.add("/pins", "only an admin may turn pins off");
+        }
         if definition.allow_private && self.gate.author != Author::File {
             self.add("/allow_private", "only the admin's own file may set it");
         }
@@ -135,6 +152,7 @@ impl Complaints<'_> {
     fn stdio(&mut self, definition: &Definition) -> StdioSpec {
         self.unused("/url", definition.url.is_some(), "stdio");
         self.unused("/headers", !definition.headers.is_empty(), "stdio");
+        self.unused("/auth", definition.auth.is_some(), "stdio");
         self.unused("/agent", definition.agent.is_some(), "stdio");
         self.unused("/server", definition.server.is_some(), "stdio");
         if self.gate.author == Author::Operator {
@@ -150,10 +168,21 @@ impl Complaints<'_> {
             let pointer = format!("/env/{}", escape(name));
             if let Some(why) = self.refused_variable(name) {
                 self.add(&pointer, why);
-            } else if let Some(value) = self.value(&pointer, name, value) {
-                if value.expose_secret().contains('\0') {
+                continue;
+            }
+            match self.value(&pointer, name, value) {
+                None => {}
+                Some(Given::Later(_)) if definition.runner == Runner::Agent => {
+                    self.add(
+                        pointer,
+                        "store: differs for each caller; runner must be bridge",
+                    );
+                }
+                Some(Given::Later(need)) => self.needs.env.push((name.clone(), need)),
+                Some(Given::Now(value)) if value.expose_secret().contains('\0') => {
                     self.add(pointer, "holds a NUL");
-                } else {
+                }
+                Some(Given::Now(value)) => {
                     env.insert(name.clone(), value);
                 }
             }
@@ -162,6 +191,7 @@ impl Complaints<'_> {
             argv: definition.command.clone(),
             env,
             cwd: definition.cwd.as_ref().map(PathBuf::from),
+            sandbox: self.sandbox(definition.sandbox.as_ref()),
         }
     }
 
@@ -205,10 +235,16 @@ impl Complaints<'_> {
         let mut headers = Vec::new();
         for (name, value) in &definition.headers {
             let pointer = format!("/headers/{}", escape(name));
-            if let Some(header) = self.header(&pointer, name, value) {
-                headers.push(header);
+            match self.header(&pointer, name, value) {
+                Some((header, Given::Now(value))) => headers.push((header, value)),
+                Some((header, Given::Later(need))) => self.needs.headers.push((header, need)),
+                None => {}
             }
         }
+        let authorized = |name: &HeaderName| *name == http::header::AUTHORIZATION;
+        let authorized = headers.iter().any(|(name, _)| authorized(name))
+            || self.needs.headers.iter().any(|(name, _)| authorized(name));
+        self.oauth(definition, authorized);
         let outbound = OutboundPolicy {
             allow_private: definition.allow_private || self.gate.outbound.allow_private,
             ..self.gate.outbound.clone()
@@ -218,6 +254,7 @@ impl Complaints<'_> {
             url,
             headers,
             outbound,
+            bearer: None,
         })
     }
 
@@ -249,29 +286,30 @@ impl Complaints<'_> {
         Some(url)
     }
 
-    fn header(
-        &mut self,
-        pointer: &str,
-        name: &str,
-        value: &Value,
-    ) -> Option<(HeaderName, SecretString)> {
+    fn header(&mut self, pointer: &str, name: &str, value: &Value) -> Option<(HeaderName, Given)> {
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
             self.add(pointer, "is no header name");
             return None;
         };
-        if OWN_HEADERS.contains(&header.as_str()) || header.as_str().starts_with("proxy-") {
+        let own = OWN_HEADERS.contains(&header.as_str());
+        let derived = ["proxy-", "mcp-param-"]
+            .iter()
+            .any(|prefix| header.as_str().starts_with(prefix));
+        if own || derived {
             self.add(pointer, "belongs to the transport and cannot be set");
             return None;
         }
         let value = self.value(pointer, name, value)?;
-        if HeaderValue::from_str(value.expose_secret()).is_err() {
+        if let Given::Now(value) = &value
+            && HeaderValue::from_str(value.expose_secret()).is_err()
+        {
             self.add(pointer, "holds characters a header cannot carry");
             return None;
         }
         Some((header, value))
     }
 
-    fn value(&mut self, pointer: &str, name: &str, value: &Value) -> Option<SecretString> {
+    pub(super) fn value(&mut self, pointer: &str, name: &str, value: &Value) -> Option<Given> {
         match value {
             Value::Plain(text) if looks_secret(name) && !text.is_empty() => {
                 self.add(
@@ -280,7 +318,13 @@ impl Complaints<'_> {
                 );
                 None
             }
-            Value::Plain(text) => Some(SecretString::from(text.as_str())),
+            Value::Plain(text) => Some(Given::Now(SecretString::from(text.as_str()))),
+            // Each caller's own, or what an admin put for the workspace and this address: no secret of the bridge.
+            Value::Secret { secret, prefix } if secret.starts_with("store:") => {
+                let name = secret.trim_start_matches("store:");
+                self.stored(pointer, name, prefix.as_deref())
+                    .map(Given::Later)
+            }
             Value::Secret { .. } if self.gate.author == Author::Operator => {
                 self.add(pointer, "only an admin may refer to secrets of the bridge");
                 None
@@ -289,10 +333,8 @@ impl Complaints<'_> {
                 Ok(found) => {
                     self.secrets.push(found.clone());
                     let prefix = prefix.as_deref().unwrap_or_default();
-                    Some(SecretString::from(format!(
-                        "{prefix}{}",
-                        found.expose_secret()
-                    )))
+                    let text = format!("{prefix}{}", found.expose_secret());
+                    Some(Given::Now(SecretString::from(text)))
                 }
                 Err(why) => {
                     self.add(format!("{pointer}/secret"), why);
@@ -316,48 +358,6 @@ impl Complaints<'_> {
             "this variable can change what program runs; only the admin's file may set it",
         )
     }
-}
-
-/// Variables by which whoever sets them decides what code runs or where traffic goes.
-fn is_loader_variable(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    let prefixes = ["LD_", "DYLD_", "PERL5"];
-    let names = ["PATH", "NODE_OPTIONS", "RUBYOPT", "BASH_ENV", "ENV", "IFS"];
-    prefixes.iter().any(|prefix| upper.starts_with(prefix))
-        || names.contains(&upper.as_str())
-        || upper.ends_with("_PROXY")
-        || (upper.starts_with("PYTHON") && upper != "PYTHONUNBUFFERED")
-}
-
-/// Whether a field's name says that its value is a secret. By whole words, so that `MAX_TOKENS` or
-/// `TOKENIZERS_PARALLELISM` are none.
-fn looks_secret(name: &str) -> bool {
-    const WORDS: [&str; 12] = [
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "pwd",
-        "apikey",
-        "authorization",
-        "cookie",
-        "credential",
-        "credentials",
-        "bearer",
-        "pat",
-    ];
-    const PAIRS: [(&str, &str); 4] = [
-        ("api", "key"),
-        ("access", "key"),
-        ("private", "key"),
-        ("auth", "key"),
-    ];
-    let lower = name.to_ascii_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    words.iter().any(|word| WORDS.contains(word))
-        || words
-            .windows(2)
-            .any(|pair| PAIRS.contains(&(pair[0], pair[1])))
 }
 
 /// A member name inside a JSON pointer.

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod auth;
 mod check;
+mod names;
+mod needs;
+mod sandbox;
 mod secrets;
 mod tunnel;
 
@@ -14,6 +18,9 @@ use sessions::{Isolation, Target, WorkspaceId};
 use transports::tunnel::AgentId;
 use transports::{OutboundPolicy, ServerName};
 
+pub use self::auth::{Auth, OAuth};
+pub(crate) use self::needs::{Need, Needs, OAuthNeed, is_secret_name};
+pub use self::sandbox::{Network, SandboxWish};
 pub use self::secrets::{Redactions, Secrets};
 use crate::agents::local::LocalServer;
 use crate::error::PointerDetail;
@@ -42,6 +49,9 @@ pub struct Definition {
     /// HTTP: sent with every request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Value>,
+    /// HTTP: each caller's own access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// HTTP: private addresses are allowed. Only the admin's own file may set it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
@@ -51,6 +61,9 @@ pub struct Definition {
     /// tunnel: the server's name in that agent's own file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// stdio: what the child may do. `basic` where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxWish>,
     /// stdio: who keeps the child. `agent`: the bridge's own agent, whose children and calls outlive the bridge.
     #[serde(default, skip_serializing_if = "Runner::is_bridge")]
     pub runner: Runner,
@@ -81,6 +94,32 @@ pub struct Definition {
     /// Only an admin may set it, since it decides which calls pass gates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hints: BTreeMap<String, HintOverride>,
+    /// Which definitions of its tools are good without an approval. Only an admin may change it.
+    #[serde(default, skip_serializing_if = "PinRule::is_default")]
+    pub pins: PinRule,
+}
+
+/// Which definitions of tools are good without an approval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PinRule {
+    /// The first one that is seen; changes are quarantined.
+    #[default]
+    TrustFirstUse,
+    /// None: every tool waits for an approval.
+    Strict,
+    /// All: nothing is pinned.
+    Off,
+}
+
+impl PinRule {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes members by reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the owner says of a tool instead of its server; what is left out stays the server's word.
@@ -142,7 +181,7 @@ impl Runner {
 pub enum Value {
     /// Literal text; refused in fields that look like secrets.
     Plain(String),
-    /// `{secret: "env:NAME" | "file:/path", prefix?}`.
+    /// `{secret: "env:NAME" | "file:/path" | "store:NAME", prefix?}`.
     Secret {
         /// The reference.
         secret: String,
@@ -191,6 +230,8 @@ pub struct Checked {
     pub child: Option<Arc<LocalServer>>,
     /// The values behind its references: taken out of every text the server causes.
     pub redactions: Redactions,
+    /// What differs for each caller, where anything does.
+    pub(crate) needs: Option<Arc<Needs>>,
 }
 
 /// Where a definition leads.
@@ -264,8 +305,10 @@ impl Definition {
             command: Vec::new(),
             env: BTreeMap::new(),
             cwd: None,
+            sandbox: None,
             url: None,
             headers: BTreeMap::new(),
+            auth: None,
             allow_private: false,
             agent: Some(agent.to_string()),
             server: Some(server.to_owned()),
@@ -278,6 +321,7 @@ impl Definition {
             disabled: false,
             always_expose: Vec::new(),
             hints: BTreeMap::new(),
+            pins: PinRule::default(),
         }
     }
 

@@ -5,9 +5,18 @@ fn parse(json: &str) -> Definition {
 }
 
 fn check(json: &str, author: Author) -> Result<Checked, Vec<String>> {
+    check_with(json, author, &Secrets::default())
+}
+
+/// With a sealing key.
+fn check_sealed(json: &str, author: Author) -> Result<Checked, Vec<String>> {
+    check_with(json, author, &Secrets::new(true))
+}
+
+fn check_with(json: &str, author: Author, secrets: &Secrets) -> Result<Checked, Vec<String>> {
     let gate = Gate {
         author,
-        secrets: &Secrets::default(),
+        secrets,
         outbound: &OutboundPolicy::default(),
     };
     parse(json)
@@ -80,6 +89,66 @@ fn store_and_vault_references_say_that_they_are_not_available() {
             ["/env/TOKEN/secret"]
         );
     }
+}
+
+#[test]
+fn with_a_sealing_key_store_references_are_left_for_each_caller() {
+    let json = r#"{"transport":"stdio","command":["x"],"env":{"TOKEN":{"secret":"store:key","prefix":"p-"}}}"#;
+    let needs = check_sealed(json, Author::Admin).unwrap().needs.unwrap();
+    let (name, need) = &needs.env[0];
+    assert_eq!(
+        (name.as_str(), need.secret.as_str(), need.prefix.as_str()),
+        ("TOKEN", "key", "p-")
+    );
+    let json = r#"{"transport":"sse","url":"https://x/sse","headers":{"Authorization":{"secret":"store:key"}}}"#;
+    let needs = check_sealed(json, Author::Operator).unwrap().needs.unwrap();
+    assert_eq!(needs.headers.len(), 1);
+    assert!(needs.oauth.is_none(), "it authorizes itself");
+    for (name, place) in [
+        ("store:", "/env/TOKEN/secret"),
+        ("store:a b", "/env/TOKEN/secret"),
+    ] {
+        let json = format!(
+            r#"{{"transport":"stdio","command":["x"],"env":{{"TOKEN":{{"secret":"{name}"}}}}}}"#
+        );
+        assert_eq!(check_sealed(&json, Author::Admin).unwrap_err(), [place]);
+    }
+    let by_agent = r#"{"transport":"stdio","command":["x"],"runner":"agent","env":{"TOKEN":{"secret":"store:key"}}}"#;
+    assert_eq!(
+        check_sealed(by_agent, Author::Admin).unwrap_err(),
+        ["/env/TOKEN"]
+    );
+}
+
+#[test]
+fn grants_are_declared_only_where_they_can_be_kept_and_sent() {
+    let http =
+        |rest: &str| format!(r#"{{"transport":"streamable_http","url":"https://x/mcp",{rest}}}"#);
+    let plain = http(r#""auth":{"oauth":{"scopes":["a"],"issuer":"https://as"}}"#);
+    let needs = check_sealed(&plain, Author::Operator)
+        .unwrap()
+        .needs
+        .unwrap();
+    let oauth = needs.oauth.as_ref().unwrap();
+    assert!(oauth.declared && oauth.issuer.as_deref() == Some("https://as"));
+    assert_eq!(check(&plain, Author::File).unwrap_err(), ["/auth"]);
+    let both = http(r#""auth":{"oauth":{}},"headers":{"Authorization":{"secret":"store:key"}}"#);
+    assert_eq!(check_sealed(&both, Author::Admin).unwrap_err(), ["/auth"]);
+    let literal = http(r#""auth":{"oauth":{"client_id":"c","client_secret":"CANARY"}}"#);
+    let refused = check_sealed(&literal, Author::Admin).unwrap_err();
+    assert_eq!(refused, ["/auth/oauth/client_secret"]);
+    let scope = http(r#""auth":{"oauth":{"scopes":["a b"]}}"#);
+    assert_eq!(
+        check_sealed(&scope, Author::Admin).unwrap_err(),
+        ["/auth/oauth/scopes"]
+    );
+    let shared = http(r#""isolation":"shared","auth":{"oauth":{}}"#);
+    assert_eq!(
+        check_sealed(&shared, Author::Operator).unwrap_err(),
+        ["/isolation"]
+    );
+    let child = r#"{"transport":"stdio","command":["x"],"auth":{"oauth":{}}}"#;
+    assert_eq!(check_sealed(child, Author::Admin).unwrap_err(), ["/auth"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ impl Complaints<'_> {
         self.unused("/command", !definition.command.is_empty(), transport);
         self.unused("/env", !definition.env.is_empty(), transport);
         self.unused("/cwd", definition.cwd.is_some(), transport);
+        self.unused("/sandbox", definition.sandbox.is_some(), transport);
         if definition.runner == Runner::Agent {
             self.add("/runner", "an agent runs servers of transport stdio only");
         }
@@ -24,6 +25,7 @@ impl Complaints<'_> {
         self.no_child(definition, "tunnel");
         self.unused("/url", definition.url.is_some(), "tunnel");
         self.unused("/headers", !definition.headers.is_empty(), "tunnel");
+        self.unused("/auth", definition.auth.is_some(), "tunnel");
         if definition.isolation == Isolation::Shared {
             let detail = "a tunnel leads to each caller's own agent: user, lane or call";
             self.add("/isolation", detail);

@@ -37,9 +37,15 @@ impl Wanted {
         }
     }
 
+    /// Whoever decides approvals hears of everybody's.
+    fn decides(&self, event: &Event) -> bool {
+        let about = [EventKind::ApprovalRequested, EventKind::ApprovalDecided];
+        self.viewer.approver && about.contains(&event.kind)
+    }
+
     pub(super) fn takes(&self, event: &Event) -> bool {
         let own = |user: &UserId| *user == self.viewer.user;
-        (self.viewer.admin || event.user().is_none_or(own))
+        (self.viewer.admin || event.user().is_none_or(own) || self.decides(event))
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && (self.call.is_none() || self.call == event.call_id())
     }

@@ -33,6 +33,8 @@ pub(crate) struct Viewer {
     pub user: UserId,
     /// Sees everybody's.
     pub admin: bool,
+    /// Decides approvals.
+    pub approver: bool,
 }
 
 impl EventHub {

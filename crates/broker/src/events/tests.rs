@@ -59,6 +59,7 @@ fn viewer() -> Viewer {
     Viewer {
         user: UserId::new("ann").unwrap(),
         admin: true,
+        approver: false,
     }
 }
 
@@ -97,6 +98,7 @@ fn read_only_call() -> Intent {
         created_at: chrono::Utc::now(),
         agent_id: None,
         deadline_at: None,
+        approval_id: None,
     }
 }
 

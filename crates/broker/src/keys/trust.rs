@@ -7,27 +7,31 @@ use std::time::Duration;
 
 use chrono::Utc;
 use moka::sync::Cache;
-use sessions::WorkspaceId;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::principal::Role;
-use crate::store::{KeyRow, Store};
+use super::verify::Reach;
+use crate::store::Store;
 
 /// Verified credentials remembered.
 const MAX_VERIFIED: u64 = 10_000;
 /// How long nobody asks the store whether something changed. Revoking here forgets all at once; this bounds how
 /// long another node may go on.
-const UNASKED_FOR: Duration = Duration::from_secs(1);
+const UNASKED_FOR: Duration = Duration::from_millis(750);
+/// How often it is looked whether the store is to be asked for those who hold streams open: with
+/// [`UNASKED_FOR`] no more than a second.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// A credential is looked up again after this, whatever the store says.
 const LOOKED_UP_EVERY: Duration = Duration::from_mins(5);
 /// One that cannot be looked up, because the store is away, is good for as long again: read-only calls go on.
 const REMEMBERED_FOR: Duration = Duration::from_mins(10);
 
-/// What a key opens, as verified once.
+/// What a key or a login opens, as verified once.
 #[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) key: KeyRow,
-    pub(super) memberships: Vec<(WorkspaceId, Vec<Role>)>,
+pub(crate) struct Verified {
+    pub(crate) reach: Reach,
+    /// The key behind it; `None` when a token of the issuer is.
+    pub(super) key_id: Option<String>,
     pub(super) looked_up: Instant,
     /// Nothing that was verified in another generation holds.
     pub(super) generation: u64,
@@ -36,7 +40,7 @@ pub(super) struct Verified {
 
 impl Verified {
     pub(super) fn is_expired(&self) -> bool {
-        self.key.expires_at.is_some_and(|end| end <= Utc::now())
+        self.reach.expires_at.is_some_and(|end| end <= Utc::now())
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -50,6 +54,8 @@ pub(super) struct Trust {
     store: Store,
     verified: Cache<[u8; 32], Arc<Verified>>,
     generation: Arc<AtomicU64>,
+    /// The generation, for those who wait for the next.
+    told: watch::Sender<u64>,
     /// When the store was asked last.
     asked: Arc<Mutex<Option<Instant>>>,
     /// What it said; locked while it is asked, so that one asks for all.
@@ -66,6 +72,7 @@ impl Trust {
             store,
             verified,
             generation: Arc::default(),
+            told: watch::Sender::new(0),
             asked: Arc::default(),
             epoch: Arc::default(),
         }
@@ -120,7 +127,23 @@ impl Trust {
 
     /// Nothing verified so far holds any longer.
     pub(super) fn forget_all(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.verified.invalidate_all();
+        self.told.send_replace(generation);
+    }
+
+    /// Wakes with every generation.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    /// While somebody waits for changes: asks the store as often as requests would.
+    pub(super) async fn keep_watch(&self) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            if self.told.receiver_count() > 0 {
+                self.keep_up().await;
+            }
+        }
     }
 }

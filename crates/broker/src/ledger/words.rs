@@ -8,6 +8,7 @@ use sessions::{Lane, SessionId, UserId, WorkspaceId};
 
 use crate::call::CallId;
 use crate::call_state::CallState;
+use crate::error::ErrorCode;
 
 /// What a row of the ledger is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,17 @@ impl CallKind {
             Self::Prompt => "prompt",
             Self::Completion => "completion",
             Self::Task => "task",
+        }
+    }
+
+    /// As the action of an audit entry.
+    pub(crate) fn audited(self) -> &'static str {
+        match self {
+            Self::Tool => "call_tool",
+            Self::Resource => "call_resource",
+            Self::Prompt => "call_prompt",
+            Self::Completion => "call_completion",
+            Self::Task => "call_task",
         }
     }
 
@@ -90,6 +102,8 @@ pub struct Intent {
     pub agent_id: Option<String>,
     /// When an agent gives it up; set where there is one.
     pub deadline_at: Option<DateTime<Utc>>,
+    /// The approval a person gave for it.
+    pub approval_id: Option<String>,
 }
 
 impl Intent {
@@ -153,6 +167,38 @@ pub struct Settled {
     pub result: Option<String>,
     /// The fault, as the JSON of a kept fault.
     pub fault: Option<String>,
+    /// The idempotency key it does not use up.
+    pub frees_key: Option<HeldKey>,
+}
+
+/// An idempotency key that a call of this workspace holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldKey {
+    /// Whose.
+    pub user: UserId,
+    /// For which tool.
+    pub reference: String,
+    /// The key.
+    pub key: String,
+}
+
+impl Settled {
+    /// The end of a call whose process is gone: nobody knows how it went.
+    pub(crate) fn unknown(intent: &Intent, now: DateTime<Utc>) -> Self {
+        let since = (now - intent.created_at).num_milliseconds();
+        Self {
+            id: intent.id,
+            workspace: intent.workspace.clone(),
+            state: CallState::OutcomeUnknown,
+            session_id: None,
+            ended_at: now,
+            duration_ms: u64::try_from(since).unwrap_or(0),
+            code: Some(ErrorCode::OutcomeUnknown.as_str()),
+            result: None,
+            fault: None,
+            frees_key: None,
+        }
+    }
 }
 
 /// Which rows are wanted; newest first.

@@ -65,6 +65,13 @@ pub enum CallAnswer {
         /// `call_…`.
         call_id: String,
     },
+    /// It waits to be approved (`respond_async`), and runs by itself once it is.
+    Held {
+        /// `call_…`.
+        call_id: String,
+        /// What must be approved, ready for the body.
+        approval: serde_json::Value,
+    },
     /// Nothing was sent (`dry_run`).
     Checked(DryRun),
 }
@@ -169,8 +176,12 @@ pub struct DryRun {
     pub reference: String,
     /// The tool's present hash, short.
     pub schema_hash: String,
-    /// `allow` or `confirm`.
+    /// `allow`, `confirm` or `deny`.
     pub decision: &'static str,
+    /// The rule that decides so.
+    pub rule: String,
+    /// The call needs an idempotency key.
+    pub needs_key: bool,
     /// In words, for people.
     pub preview: String,
     /// Whether the tool is read-only, after the owner's overrides.

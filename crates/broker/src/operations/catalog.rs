@@ -73,6 +73,8 @@ pub struct CatalogItem {
     pub score: Option<f32>,
     /// The server's entries could not be refreshed.
     pub stale: bool,
+    /// Its definition is not the approved one.
+    pub quarantined: bool,
 }
 
 /// One server's place in the catalogue.
@@ -243,12 +245,12 @@ impl Broker {
         let slots = self.inner.look(asker).await;
         let view = self.inner.views.over((&who.workspace, &who.user), &slots);
         let view = view.await?;
-        let roles: Vec<_> = who.roles.iter().map(|role| *role as u8).collect();
         let seen_by = (
             who.workspace.as_str(),
             who.user.as_str(),
-            roles,
+            &who.roles,
             &who.scopes.0,
+            *self.inner.policy.now().digest(),
         );
         let servers = slots.iter().map(|(server, slot)| {
             let target = server
@@ -258,7 +260,8 @@ impl Broker {
                 .map(|checked| checked.lead.version());
             (status(server, slot), server.version, target)
         });
-        let told = format!("{seen_by:?}{:?}", servers.collect::<Vec<_>>());
+        let pins = self.inner.pins.changes();
+        let told = format!("{seen_by:?}{pins}{:?}", servers.collect::<Vec<_>>());
         Ok(CatalogStamp {
             hash: view.hash.clone(),
             digest: Sha256::digest(told).into(),
@@ -358,13 +361,12 @@ impl Showing<'_> {
     fn item(&self, entry: &Arc<Entry>, score: Option<f32>) -> CatalogItem {
         let name = &entry.reference.server;
         let place = self.slots.iter().find(|(server, _)| server.name == *name);
+        let (pins, user) = (&self.inner.pins, &self.asker.principal.user);
         CatalogItem {
             entry: Arc::clone(entry),
-            hints: place.map_or(entry.hints, |(server, _)| {
-                server
-                    .definition
-                    .corrected(&entry.reference.name, entry.hints)
-            }),
+            hints: place.map_or(entry.hints, |(server, _)| pins.hints(server, user, entry)),
+            quarantined: place
+                .is_some_and(|(server, _)| pins.standing(server, user, entry).is_quarantined()),
             score,
             stale: place.is_some_and(|(_, slot)| slot.shown().stale_since.is_some()),
         }

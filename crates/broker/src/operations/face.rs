@@ -12,7 +12,7 @@ use super::Broker;
 use crate::asker::Asker;
 use crate::call::core_tasks;
 use crate::catalogue::Moved;
-use crate::policy::{self, Decision};
+use crate::policy::{Decision, Subject};
 use crate::principal::Principal;
 
 /// Watches all catalogues an asker may see.
@@ -69,8 +69,31 @@ impl Broker {
         let slot = self.inner.catalogues.slot_for(&server, &who.user);
         let entry = slot.entry(Kind::Tool, &reference)?;
         let hints = server.definition.corrected(tool, entry.hints);
-        let shown = policy::decide(who, &reference, hints) != Decision::Hide;
+        let subject = Subject {
+            reference: &reference,
+            hints,
+            arguments: None,
+        };
+        let policy = self.inner.policy.now();
+        let shown = policy.decide(who, subject).decision != Decision::Hide;
         shown.then(|| Arc::clone(&entry.raw))
+    }
+
+    /// Whether a tool's definition is not the approved one: no list shows it to a model.
+    #[must_use]
+    pub fn is_quarantined(&self, asker: &Asker, server: &ServerName, tool: &str) -> bool {
+        let user = &asker.principal.user;
+        let Some(server) = self.inner.visible_server(&asker.principal, server) else {
+            return false;
+        };
+        let reference = Ref {
+            server: server.name.clone(),
+            name: Arc::from(tool),
+        };
+        let slot = self.inner.catalogues.slot_for(&server, user);
+        let entry = slot.entry(Kind::Tool, &reference);
+        let standing = |entry: Arc<_>| self.inner.pins.standing(&server, user, &entry);
+        entry.is_some_and(|entry| standing(entry).is_quarantined())
     }
 
     /// Whether a tool says that it runs as a task of 2025-11-25 only; false when it was never listed.

@@ -88,7 +88,10 @@ impl Broker {
         let mut digest = Sha256::new();
         let mut items = Vec::new();
         for entry in snapshot.as_listed().filter(|entry| entry.kind == kind) {
-            if inner.may_list(&asker.principal, entry) {
+            let who = &asker.principal;
+            let standing = inner.pins.standing(&server, &who.user, entry);
+            // A quarantined text may be just what it is quarantined for.
+            if !standing.is_quarantined() && inner.may_list(who, entry) {
                 digest.update(entry.hash.0);
                 items.push(Arc::clone(&entry.raw));
             }
@@ -157,13 +160,15 @@ impl Inner {
         let own = server.definition.timeout_ms.map(Duration::from_millis);
         let deadline = Instant::now() + own.unwrap_or(self.calls.default_timeout);
         let caller = asker.caller(lane);
-        let lease = self.sessions.acquire(&caller, server.target()?, deadline);
+        let own = self.vault.personal(&server, &caller.user).await?;
+        let lease = self.sessions.acquire(&caller, own.target()?, deadline);
         lease.await.map_err(|error| {
             let upstream = Upstream {
-                server: server.name.as_str(),
-                redactions: server.redactions(),
+                server: own.name.as_str(),
+                redactions: own.redactions(),
             };
-            upstream.not_opened(&error)
+            let fault = upstream.not_opened(&error);
+            self.vault.with_link(fault, (&server, &caller.user))
         })
     }
 

@@ -1,8 +1,6 @@
-//! Who may ask: credentials, users, keys, workspaces.
+//! Who may ask: users and workspaces. Their keys are `api_keys`'.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use secrecy::SecretString;
 use sessions::{UserId, WorkspaceId};
 
@@ -11,10 +9,10 @@ use super::{Broker, Inner};
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::instant::rfc3339;
-use crate::keys::{DEFAULT_WORKSPACE, KeyWish};
+use crate::keys::DEFAULT_WORKSPACE;
 use crate::policy;
-use crate::principal::{Principal, Role};
-use crate::store::{Action, KeyRow, UserRow};
+use crate::principal::Role;
+use crate::store::{Action, UserRow};
 
 /// A user with its roles.
 #[derive(Debug, Clone)]
@@ -27,71 +25,10 @@ pub struct UserView {
     pub created_at: String,
 }
 
-/// A key without its secret.
-#[derive(Debug, Clone)]
-pub struct KeyView {
-    /// Its id.
-    pub key_id: String,
-    /// How its token begins.
-    pub prefix: String,
-    /// Whose.
-    pub user: UserId,
-    /// What people call it.
-    pub name: Option<String>,
-    /// Only these; empty = all of the user's.
-    pub workspaces: Vec<WorkspaceId>,
-    /// Narrowed to these.
-    pub scopes: Vec<String>,
-    /// RFC 3339.
-    pub created_at: String,
-    /// RFC 3339.
-    pub expires_at: Option<String>,
-    /// RFC 3339.
-    pub last_used_at: Option<String>,
-    /// RFC 3339.
-    pub revoked_at: Option<String>,
-}
-
-/// A key to be made.
-#[derive(Debug, Clone)]
-pub struct CreateKey {
-    /// Whose.
-    pub user: UserId,
-    /// Only these.
-    pub workspaces: Vec<WorkspaceId>,
-    /// Narrowed to these.
-    pub scopes: Vec<String>,
-    /// How long it lives.
-    pub expires_in: Option<Duration>,
-    /// What people call it.
-    pub name: Option<String>,
-}
-
-/// A fresh key.
-#[derive(Debug)]
-pub struct FreshKey {
-    /// What is stored of it.
-    pub view: KeyView,
-    /// The token, shown once.
-    pub token: SecretString,
-}
-
 /// The workspace whose admins manage users, keys and workspaces.
 const ROOT: &str = DEFAULT_WORKSPACE;
 
 impl Broker {
-    /// The principal behind a bearer token.
-    ///
-    /// # Errors
-    /// `unauthenticated`; `resource_not_found` for a workspace that is not the principal's.
-    pub async fn authenticate(
-        &self,
-        token: &str,
-        workspace: Option<&str>,
-    ) -> Result<Principal, BrokerError> {
-        self.inner.keys.authenticate(token, workspace).await
-    }
-
     /// A fresh admin key, when there is no admin.
     ///
     /// # Errors
@@ -147,86 +84,6 @@ impl Broker {
         })
     }
 
-    /// Creates a key: for anybody by an admin, for oneself by whoever holds a key that was not narrowed.
-    ///
-    /// # Errors
-    /// `forbidden`, `resource_not_found` for an unknown user.
-    pub async fn create_key(
-        &self,
-        asker: &Asker,
-        request: CreateKey,
-    ) -> Result<FreshKey, BrokerError> {
-        let inner = &self.inner;
-        inner.require_own_or_root(asker, &request.user).await?;
-        let expires_at = request.expires_in.map(|after| {
-            let after = chrono::TimeDelta::from_std(after).unwrap_or(chrono::TimeDelta::MAX);
-            Utc::now()
-                .checked_add_signed(after)
-                .unwrap_or(DateTime::<Utc>::MAX_UTC)
-        });
-        let wish = KeyWish {
-            workspaces: request.workspaces.iter().map(ToString::to_string).collect(),
-            scopes: request.scopes.clone(),
-            expires_at,
-            name: request.name.clone(),
-        };
-        let fresh = inner.keys.create(&request.user, wish).await?;
-        inner.note_action(asker, "key_created", &fresh.key_id).await;
-        Ok(FreshKey {
-            view: KeyView {
-                prefix: format!("pb_{}", fresh.key_id),
-                key_id: fresh.key_id,
-                user: request.user,
-                name: request.name,
-                workspaces: request.workspaces,
-                scopes: request.scopes,
-                created_at: rfc3339(Utc::now()),
-                expires_at: fresh.expires_at.map(rfc3339),
-                last_used_at: None,
-                revoked_at: None,
-            },
-            token: fresh.key,
-        })
-    }
-
-    /// Keys: all for an admin, one's own for everybody else.
-    ///
-    /// # Errors
-    /// `invalid_request`, `store_unavailable`.
-    pub async fn list_keys(
-        &self,
-        asker: &Asker,
-        page: PageRequest,
-    ) -> Result<Page<KeyView>, BrokerError> {
-        let inner = &self.inner;
-        let mut keys = inner.store.keys().await?;
-        if inner.require_root(asker).await.is_err() {
-            keys.retain(|row| row.user == asker.principal.user);
-        }
-        keys.sort_by(|one, two| one.key_id.cmp(&two.key_id));
-        let page = page.cut(keys, |row| row.key_id.clone())?;
-        Ok(Page {
-            items: page.items.into_iter().map(key_view).collect(),
-            next_cursor: page.next_cursor,
-        })
-    }
-
-    /// Revokes a key at once.
-    ///
-    /// # Errors
-    /// `forbidden`, `resource_not_found`.
-    pub async fn revoke_key(&self, asker: &Asker, key_id: &str) -> Result<(), BrokerError> {
-        let inner = &self.inner;
-        let row = inner.store.key(key_id).await?;
-        let own = row.is_some_and(|row| row.user == asker.principal.user);
-        if !own {
-            inner.require_root(asker).await?;
-        }
-        inner.keys.revoke(key_id).await?;
-        inner.note_action(asker, "key_revoked", key_id).await;
-        Ok(())
-    }
-
     /// Creates a workspace; its creator becomes its admin.
     ///
     /// # Errors
@@ -244,14 +101,10 @@ impl Broker {
                 "a workspace of this name exists",
             ));
         }
-        let creator = &asker.principal.user;
-        let mut memberships = inner
-            .store
-            .user(creator)
-            .await?
-            .map_or_else(Vec::new, |row| row.memberships);
-        memberships.push((workspace.clone(), vec![Role::Admin]));
-        inner.store.put_user(creator, &memberships).await?;
+        // What a user of the issuer opens is the issuer's to say.
+        if !asker.principal.is_of_issuer() {
+            inner.make_admin(&asker.principal.user, &workspace).await?;
+        }
         inner.events.add_workspace(&workspace).await?;
         inner.keys.forget_all();
         inner
@@ -272,27 +125,40 @@ impl Broker {
 
 impl Inner {
     /// Users, keys and workspaces reach over all workspaces, so they are for admins of the first one.
-    async fn require_root(&self, asker: &Asker) -> Result<(), BrokerError> {
-        policy::require_admin(&asker.principal)?;
-        let row = self.store.user(&asker.principal.user).await?;
-        let root = row.is_some_and(|row| {
-            let mut memberships = row.memberships.iter();
-            memberships.any(|(workspace, roles)| {
-                workspace.as_str() == ROOT && roles.contains(&Role::Admin)
-            })
-        });
-        if root {
+    ///
+    /// A credential narrowed to other workspaces is none of theirs, and a token of the issuer says itself what it
+    /// opens: for it the store's word about a user of the same name counts nothing.
+    pub(super) async fn require_root(&self, asker: &Asker) -> Result<(), BrokerError> {
+        let who = &asker.principal;
+        policy::require_admin(who)?;
+        let here = who.workspace.as_str() == ROOT;
+        if here || self.is_stored_root(asker).await? {
             return Ok(());
         }
         let detail = format!("this is for admins of the workspace {ROOT}");
         Err(Fault::new(ErrorCode::Forbidden, detail))
     }
 
-    async fn require_own_or_root(&self, asker: &Asker, user: &UserId) -> Result<(), BrokerError> {
-        if *user == asker.principal.user && asker.principal.scopes.0.is_empty() {
-            return Ok(());
+    async fn make_admin(&self, user: &UserId, of: &WorkspaceId) -> Result<(), BrokerError> {
+        let row = self.store.user(user).await?;
+        let mut memberships = row.map_or_else(Vec::new, |row| row.memberships);
+        memberships.push((of.clone(), vec![Role::Admin]));
+        self.store.put_user(user, &memberships).await?;
+        Ok(())
+    }
+
+    async fn is_stored_root(&self, asker: &Asker) -> Result<bool, BrokerError> {
+        let who = &asker.principal;
+        if who.is_of_issuer() || !who.workspaces.iter().any(|one| one.as_str() == ROOT) {
+            return Ok(false);
         }
-        self.require_root(asker).await
+        let row = self.store.user(&who.user).await?;
+        Ok(row.is_some_and(|row| {
+            let mut memberships = row.memberships.iter();
+            memberships.any(|(workspace, roles)| {
+                workspace.as_str() == ROOT && roles.contains(&Role::Admin)
+            })
+        }))
     }
 
     /// Writes an administrative act down. It happened already, so a store that fails now is only told of.
@@ -323,24 +189,5 @@ fn user_view(row: UserRow) -> UserView {
         user: row.user,
         workspaces: row.memberships,
         created_at: rfc3339(row.created_at),
-    }
-}
-
-fn key_view(row: KeyRow) -> KeyView {
-    let workspaces = row
-        .workspaces
-        .iter()
-        .filter_map(|id| WorkspaceId::new(id).ok());
-    KeyView {
-        prefix: format!("pb_{}", row.key_id),
-        workspaces: workspaces.collect(),
-        key_id: row.key_id,
-        user: row.user,
-        name: row.name,
-        scopes: row.scopes,
-        created_at: rfc3339(row.created_at),
-        expires_at: row.expires_at.map(rfc3339),
-        last_used_at: row.last_used_at.map(rfc3339),
-        revoked_at: row.revoked_at.map(rfc3339),
     }
 }

@@ -24,8 +24,8 @@ use crate::call::follow::CallRun;
 use crate::call::run::{Job, Unsettled};
 use crate::call::task_owners::TaskOwners;
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::ledger::{CallKind, Intent};
-use crate::policy::{self, Decision};
+use crate::gate::size_bytes;
+use crate::ledger::{Begun, CallKind, Intent};
 use crate::registry::Server;
 use crate::upstream_fault::Exchange;
 
@@ -185,7 +185,7 @@ impl Inner {
     ) -> Result<(), BrokerError> {
         if method != "tasks/list" && !self.tasks_of.is_foreign(asker, server, task) {
             let acts = matches!(method, "tasks/cancel" | "tasks/update");
-            if !acts || may_act(asker, server, method) {
+            if !acts || self.may_act(asker, server, method) {
                 return Ok(());
             }
             let detail = "this is not for this principal's roles";
@@ -198,6 +198,17 @@ impl Inner {
         Err(Fault::new(ErrorCode::ResourceNotFound, detail))
     }
 
+    /// Whether a task may be steered: it was let through the gates when it was begun.
+    fn may_act(&self, asker: &Asker, server: &Server, method: &str) -> bool {
+        let reference = Ref {
+            server: server.name.clone(),
+            name: Arc::from(method),
+        };
+        let hints = catalog::Hints::default();
+        let policy = self.policy.now();
+        policy.shows(&asker.principal, &reference, hints)
+    }
+
     async fn begin_relay(
         self: &Arc<Self>,
         asker: &Asker,
@@ -208,7 +219,7 @@ impl Inner {
         let timeout = relay.timeout.or(own).unwrap_or(self.calls.default_timeout);
         let who = &asker.principal;
         server.check_agent()?;
-        let permit = self.gate.enter(&who.user)?;
+        let permit = self.gate.enter(who, &server, size_bytes(&relay.params))?;
         self.await_room(Instant::now() + timeout).await?;
         let intent = Intent {
             id: CallId::mint(),
@@ -229,14 +240,19 @@ impl Inner {
             created_at: Utc::now(),
             agent_id: None,
             deadline_at: None,
+            approval_id: None,
         }
         .through(server.agent_id(), timeout);
         let (unsettled, live) = Unsettled::begin(self, intent, server.agent().cloned());
-        if live.intent.is_durable()
-            && let Err(fault) = self.ledger.begin(&live.intent).await
-        {
-            unsettled.release();
-            return Err(fault);
+        if live.intent.is_durable() {
+            match self.ledger.begin(&live.intent).await {
+                Ok(Begun::Behind) => live.keep_behind(),
+                Ok(Begun::Fresh | Begun::Held(_)) => {}
+                Err(fault) => {
+                    unsettled.release();
+                    return Err(fault);
+                }
+            }
         }
         let job = Job {
             live,
@@ -256,15 +272,6 @@ impl Inner {
         };
         Ok(PendingCall::new(unsettled, job))
     }
-}
-
-fn may_act(asker: &Asker, server: &Server, method: &str) -> bool {
-    let reference = Ref {
-        server: server.name.clone(),
-        name: Arc::from(method),
-    };
-    let hints = catalog::Hints::default();
-    policy::decide(&asker.principal, &reference, hints) == Decision::Allow
 }
 
 /// Over the members as they were written, for the ledger.

@@ -21,8 +21,8 @@ use crate::call::CallId;
 use crate::call::run::{Job, Unsettled};
 use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, Fault};
+use crate::gate::size_bytes;
 use crate::ledger::{CallKind, Intent};
-use crate::policy;
 use crate::registry::Server;
 use crate::upstream_fault::Exchange;
 
@@ -262,7 +262,8 @@ impl Inner {
         let server = reference.as_ref().and_then(|reference| {
             let aim = Aim::lane(lane);
             let server = self.visible_server_in(who, &reference.server, aim).ok()??;
-            let usable = !server.definition.disabled && policy::may_read(who, server.name.as_str());
+            let readable = self.policy.now().may_read(who, server.name.as_str());
+            let usable = !server.definition.disabled && readable;
             usable.then_some(server)
         });
         if let (Some(reference), Some(server)) = (reference, server) {
@@ -283,11 +284,8 @@ impl Inner {
         Err(fault)
     }
 
-    async fn read(
-        self: &Arc<Self>,
-        asker: &Asker,
-        read: Reading,
-    ) -> Result<UpstreamAnswer, BrokerError> {
+    /// How long a read may take: its caller's word, its server's, or the default.
+    fn time_for(&self, read: &Reading) -> Result<Duration, BrokerError> {
         let own = read.server.definition.timeout_ms.map(Duration::from_millis);
         let timeout = read.timeout.or(own).unwrap_or(self.calls.default_timeout);
         if timeout.is_zero() || timeout > self.calls.max_timeout {
@@ -295,9 +293,20 @@ impl Inner {
             let detail = format!("timeout_ms must be 1 to {most}");
             return Err(Fault::new(ErrorCode::InvalidRequest, detail));
         }
+        Ok(timeout)
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        asker: &Asker,
+        read: Reading,
+    ) -> Result<UpstreamAnswer, BrokerError> {
+        let timeout = self.time_for(&read)?;
         let who = &asker.principal;
         read.server.check_agent()?;
-        let permit = self.gate.enter(&who.user)?;
+        let permit = self
+            .gate
+            .enter(who, &read.server, size_bytes(&read.params))?;
         self.await_room(Instant::now() + timeout).await?;
         let (unsettled, live) = Unsettled::begin(
             self,
@@ -320,6 +329,7 @@ impl Inner {
                 created_at: Utc::now(),
                 agent_id: None,
                 deadline_at: None,
+                approval_id: None,
             }
             .through(read.server.agent_id(), timeout),
             read.server.agent().cloned(),

@@ -16,6 +16,7 @@ use crate::asker::Asker;
 use crate::definition::{Author, Checked, Definition, TransportKind};
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
 use crate::events::{EventKind, NewEvent};
+use crate::gate::CircuitView;
 use crate::instant::rfc3339;
 use crate::policy;
 use crate::principal::Role;
@@ -49,6 +50,8 @@ pub struct ServerView {
     pub created_at: Option<String>,
     /// Who wrote this version.
     pub created_by: Option<String>,
+    /// How its circuit stands; `None` where one version among others is shown.
+    pub circuit: Option<CircuitView>,
 }
 
 /// One line of a difference between two versions.
@@ -136,7 +139,7 @@ impl Broker {
         let servers = self.inner.visible_servers(&asker.principal);
         let page = page.cut(servers, |server| server.name.to_string())?;
         Ok(Page {
-            items: page.items.iter().map(|server| view(server)).collect(),
+            items: page.items.iter().map(|one| self.inner.shown(one)).collect(),
             next_cursor: page.next_cursor,
         })
     }
@@ -147,7 +150,8 @@ impl Broker {
     /// `server_not_found`.
     #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn get_server(&self, asker: &Asker, name: &str) -> Result<ServerView, BrokerError> {
-        Ok(view(&*self.inner.server_or_fault(asker, name)?))
+        let server = self.inner.server_or_fault(asker, name)?;
+        Ok(self.inner.shown(&server))
     }
 
     /// Creates or changes a server: a new immutable version. `POST` passes `IfMatch::Absent` (an existing
@@ -179,6 +183,12 @@ impl Broker {
         // Commands were named by an admin: a server that holds one is changed by admins only.
         if let Some(current) = &current {
             check_author(asker, &current.definition)?;
+            if current.definition.pins != definition.pins {
+                policy::require_admin(&asker.principal)?;
+            }
+        }
+        if current.is_none() {
+            inner.check_look_alike(asker, &name)?;
         }
         let base = base_version(current.as_deref(), if_match)?;
         let versions = inner.store.server_versions(workspace, &name).await?;
@@ -302,6 +312,14 @@ impl Broker {
 }
 
 impl Inner {
+    /// A server as it stands now.
+    fn shown(&self, server: &Server) -> ServerView {
+        ServerView {
+            circuit: Some(self.gate.circuit(server)),
+            ..view(server)
+        }
+    }
+
     /// The gate of saving and testing.
     fn pass_gate(
         &self,
@@ -331,6 +349,24 @@ impl Inner {
                 };
                 refused(error.errors.into_iter().map(place).collect())
             })
+    }
+
+    /// A new name must not be taken for one that is there (MCP09). The admin's own file may name what it likes.
+    fn check_look_alike(&self, asker: &Asker, name: &ServerName) -> Result<(), BrokerError> {
+        let skeleton = catalog::name_skeleton(name.as_str());
+        let servers = self.visible_servers(&asker.principal);
+        let alike = servers.iter().find(|server| {
+            server.name != *name && catalog::name_skeleton(server.name.as_str()) == skeleton
+        });
+        alike.map_or(Ok(()), |alike| {
+            Err(refused(vec![PointerDetail {
+                pointer: "/name".to_owned(),
+                detail: format!(
+                    "looks like the server `{}`; give it another name",
+                    alike.name
+                ),
+            }]))
+        })
     }
 
     /// Sessions and catalogues of a definition that is no longer in force.
@@ -429,6 +465,7 @@ fn view(server: &Server) -> ServerView {
         definition: server.definition.clone(),
         created_at: server.created_at.clone(),
         created_by: server.created_by.clone(),
+        circuit: None,
     }
 }
 
@@ -441,5 +478,6 @@ fn view_saved(saved: Saved) -> ServerView {
         definition: saved.definition,
         created_at: saved.created_at,
         created_by: saved.created_by,
+        circuit: None,
     }
 }

@@ -10,7 +10,7 @@ use super::{Broker, Inner};
 use crate::agents::Aim;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::policy;
+use crate::policy::Policy;
 use crate::principal::Role;
 use crate::registry::Server;
 use crate::upstream_fault::Upstream;
@@ -78,11 +78,15 @@ impl Broker {
             lane: request.lane,
         };
         let deadline = Instant::now() + OPEN_WAIT;
+        let own = inner.vault.personal(&server, &caller.user).await?;
         let opened = inner
             .sessions
-            .open(&caller, server.target()?, (request.ttl, deadline))
+            .open(&caller, own.target()?, (request.ttl, deadline))
             .await;
-        let inspection = opened.map_err(|error| upstream(&server).not_opened(&error))?;
+        let inspection = opened.map_err(|error| {
+            let fault = upstream(&own).not_opened(&error);
+            inner.vault.with_link(fault, (&server, &caller.user))
+        })?;
         Ok(inner.session_view(inspection))
     }
 
@@ -97,7 +101,8 @@ impl Broker {
         page: PageRequest,
     ) -> Result<Page<SessionView>, BrokerError> {
         let mut found = self.inner.sessions.list();
-        found.retain(|one| sees_session(asker, one));
+        let policy = self.inner.policy.now();
+        found.retain(|one| sees_session(&policy, asker, one));
         found.sort_by_key(|one| one.id);
         let page = page.cut(found, |one| one.id.to_string())?;
         let view = |one| self.inner.session_view(one);
@@ -177,7 +182,7 @@ impl Inner {
         let inspection = self
             .sessions
             .inspect(id)
-            .filter(|one| sees_session(asker, one));
+            .filter(|one| sees_session(&self.policy.now(), asker, one));
         inspection.map(|one| (id, one)).ok_or_else(no_such_session)
     }
 
@@ -222,12 +227,12 @@ fn upstream(server: &Server) -> Upstream<'_> {
     }
 }
 
-fn sees_session(asker: &Asker, one: &Inspection) -> bool {
+fn sees_session(policy: &Policy, asker: &Asker, one: &Inspection) -> bool {
     let who = &asker.principal;
     let own = one.key.user.as_ref().is_none_or(|user| *user == who.user);
     one.key.workspace == who.workspace
         && (own || who.has(Role::Admin))
-        && policy::sees_server(who, one.key.server.as_str())
+        && policy.sees_server(who, one.key.server.as_str())
 }
 
 /// A shared session serves the whole workspace: ending it is for those who may act there.

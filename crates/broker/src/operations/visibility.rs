@@ -9,7 +9,6 @@ use super::Inner;
 use crate::agents::{Aim, Owner};
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::policy;
 use crate::principal::Principal;
 use crate::registry::Server;
 
@@ -18,7 +17,8 @@ impl Inner {
     pub(crate) fn visible_servers(&self, who: &Principal) -> Vec<Arc<Server>> {
         let owner = Owner::new(&who.workspace, &who.user);
         let mut servers = self.registry.list(&owner);
-        servers.retain(|server| policy::sees_server(who, server.name.as_str()));
+        let policy = self.policy.now();
+        servers.retain(|server| policy.sees_server(who, server.name.as_str()));
         let bind = |server| self.agents.bind(&owner, server, Aim::default());
         servers.into_iter().map(bind).collect()
     }
@@ -46,7 +46,8 @@ impl Inner {
             server.map(|server| self.agents.bind(&owner, server, aim))
         };
         // By the name it has in the asker's view: scopes speak of that.
-        let seen = |server: &Arc<Server>| policy::sees_server(who, server.name.as_str());
+        let policy = self.policy.now();
+        let seen = |server: &Arc<Server>| policy.sees_server(who, server.name.as_str());
         Ok(found.filter(seen))
     }
 
@@ -107,7 +108,8 @@ impl Inner {
         if server.definition.disabled {
             return Err(Fault::new(ErrorCode::Conflict, "the server is disabled"));
         }
-        if !policy::may_read(&asker.principal, server.name.as_str()) {
+        let policy = self.policy.now();
+        if !policy.may_read(&asker.principal, server.name.as_str()) {
             return Err(Fault::new(
                 ErrorCode::PolicyDenied,
                 "this is not for this principal's roles",

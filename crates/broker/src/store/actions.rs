@@ -2,10 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use sessions::{UserId, WorkspaceId};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction, query_with};
 
-use super::{Store, StoreError, from_ms, ms};
+use super::bulk::Values;
+use super::heads::Draft;
+use super::insert::seq;
+use super::writer::Job;
+use super::{Store, StoreError, ms};
+use crate::audit::Entry;
 
 /// An administrative act, for audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,65 +32,55 @@ pub struct Action {
     pub created_at: DateTime<Utc>,
 }
 
-fn corrupt(what: &'static str) -> StoreError {
-    StoreError::Corrupt(what.to_owned())
-}
-
 impl Store {
-    /// Writes an administrative act down.
+    /// Writes an administrative act down, as the next entry of the audit chain.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn add_action(&self, action: &Action) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO actions (id, workspace, user_id, key_id, action, target, trace_id, created_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(&action.id)
-        .bind(action.workspace.as_str())
-        .bind(action.user.as_str())
-        .bind(&action.key_id)
-        .bind(&action.action)
-        .bind(&action.target)
-        .bind(&action.trace_id)
-        .bind(ms(action.created_at))
-        .execute(&self.db.write)
-        .await?;
+        self.writer
+            .ask(|answer| Job::Act(Box::new(action.clone()), answer))
+            .await?;
         Ok(())
     }
+}
 
-    /// Administrative acts of a workspace in a span of time, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn actions(
-        &self,
-        workspace: &WorkspaceId,
-        span: (DateTime<Utc>, DateTime<Utc>),
-        limit: usize,
-    ) -> Result<Vec<Action>, StoreError> {
-        let sql = "SELECT * FROM actions WHERE workspace = $1 AND created_ms >= $2 AND created_ms < $3 \
-                   ORDER BY id DESC LIMIT $4";
-        let rows = sqlx::query(sql)
-            .bind(workspace.as_str())
-            .bind(ms(span.0))
-            .bind(ms(span.1))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.db.browse)
-            .await?;
-        let read = |row: &AnyRow| {
-            Ok(Action {
-                id: row.try_get("id")?,
-                workspace: workspace.clone(),
-                user: UserId::new(&row.try_get::<String, _>("user_id")?)
-                    .map_err(|_| corrupt("actions.user_id"))?,
-                key_id: row.try_get("key_id")?,
-                action: row.try_get("action")?,
-                target: row.try_get("target")?,
-                trace_id: row.try_get("trace_id")?,
-                created_at: from_ms(row.try_get("created_ms")?),
-            })
-        };
-        rows.iter().map(read).collect()
+/// Adds an act; false when it is there already.
+pub(super) async fn add(
+    tx: &mut Transaction<'_, Any>,
+    action: &Action,
+    draft: &mut Draft<'_>,
+) -> Result<bool, sqlx::Error> {
+    draft.load(tx, &action.workspace).await?;
+    let mut entry = Entry::of_action(draft.chain, action);
+    let link = draft.place(&action.workspace, &mut entry);
+    let columns = [
+        action.id.as_str(),
+        action.workspace.as_str(),
+        action.user.as_str(),
+        &action.key_id,
+        &action.action,
+        &action.target,
+        &action.trace_id,
+        draft.chain,
+    ];
+    let mut values = Values::with_capacity(columns.len() + 3);
+    for column in columns {
+        values.text(column);
     }
+    values.text(link.hash.hex());
+    values.number(ms(action.created_at));
+    values.number(seq(link));
+    let added = query_with(
+        "INSERT INTO actions (id, workspace, user_id, key_id, action, target, trace_id, chain, hash, created_ms, seq) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING",
+        values.done(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    let new = added.rows_affected() > 0;
+    if new {
+        draft.take(&action.workspace, link);
+    }
+    Ok(new)
 }

@@ -1,8 +1,13 @@
-//! Calls that agents run: those to be attended again at a start, and those an agent asks about.
+//! Calls by their ids and by who runs them: those to be attended again at a start, those an agent asks about, and
+//! those that are written already.
+
+use std::collections::HashSet;
 
 use sqlx::AssertSqlSafe;
 
 use super::calls::{COLUMNS, read_row};
+use super::gathered::{Item, Part};
+use super::reach::Reach;
 use super::{Store, StoreError};
 use crate::call::CallId;
 use crate::ledger::Row;
@@ -11,6 +16,27 @@ use crate::ledger::Row;
 const MAX_UNSETTLED: i64 = 100_000;
 /// Ids looked up in one statement: far below the parameters both databases take.
 const IDS_AT_ONCE: usize = 256;
+
+/// Parts a part into what is in the ledger already and the rest; the part itself comes back with an error.
+pub(super) async fn known(pool: &Reach, part: Part) -> Result<(Part, Part), (Part, sqlx::Error)> {
+    let mut there = HashSet::new();
+    for item in &part {
+        let Item::Record(record) = item else { continue };
+        let found = sqlx::query("SELECT 1 FROM calls WHERE workspace = $1 AND id = $2")
+            .bind(record.intent.workspace.as_str())
+            .bind(record.intent.id.to_string())
+            .fetch_optional(pool)
+            .await;
+        match found {
+            Ok(Some(_)) => drop(there.insert(record.intent.id)),
+            Ok(None) => {}
+            Err(error) => return Err((part, error)),
+        }
+    }
+    let is_known =
+        |item: &Item| matches!(item, Item::Record(record) if there.contains(&record.intent.id));
+    Ok(part.into_iter().partition(is_known))
+}
 
 impl Store {
     /// Calls that agents run for this node and that have no end yet, oldest first.

@@ -16,9 +16,9 @@ use crate::ledger::{CallKind, Intent, Row, RowFilter};
 /// Every column, in the order rows are read.
 pub(super) const COLUMNS: &str = "id, workspace, user_id, key_id, kind, reference, lane, trace_id, arguments_digest, preview, \
      schema_hash, idempotency_key, request_digest, read_only, detached, created_ms, state, session_id, ended_ms, \
-     duration_ms, result, fault, agent_id, deadline_ms";
+     duration_ms, result, fault, agent_id, deadline_ms, approval_id";
 /// Rows removed in one statement, so that pruning never holds the writer for long.
-const PRUNE_CHUNK: i64 = 500;
+pub(super) const PRUNE_CHUNK: i64 = 500;
 
 pub(super) async fn get(
     pool: &Reach,
@@ -104,21 +104,48 @@ pub(super) async fn trace_span(
     Ok(first.zip(last))
 }
 
-/// Ends what a stopped process of this node left open: nobody knows how it went, and nothing is run again. Calls
-/// that an agent runs are left alone: they go on without the bridge.
-pub(super) async fn sweep(pool: &Reach, node: &str) -> Result<u64, StoreError> {
-    let swept = sqlx::query(
-        "UPDATE calls SET state = $2, ended_ms = $3 WHERE node = $1 AND ended_ms IS NULL AND agent_id IS NULL",
+/// Makes the row of a held call its intent; false when it waits for no approval any more.
+pub(super) async fn release(
+    pool: &Reach,
+    (workspace, id): (&WorkspaceId, CallId),
+    deadline: Option<DateTime<Utc>>,
+) -> Result<bool, StoreError> {
+    let released = sqlx::query(
+        "UPDATE calls SET state = $3, deadline_ms = $4 WHERE workspace = $1 AND id = $2 AND state = $5 \
+         AND ended_ms IS NULL",
     )
-    .bind(node)
-    .bind(CallState::OutcomeUnknown.as_str())
-    .bind(ms(Utc::now()))
+    .bind(workspace.as_str())
+    .bind(id.to_string())
+    .bind(CallState::Dispatched.as_str())
+    .bind(deadline.map(ms))
+    .bind(CallState::AwaitingApproval.as_str())
     .execute(pool)
     .await?;
-    Ok(swept.rows_affected())
+    Ok(released.rows_affected() > 0)
 }
 
-/// Removes some rows that ended before a time, and expired keys. True while there is more.
+/// Some calls that a stopped process of this node left open. Those that an agent runs are left out, unless they only
+/// waited to be approved: they go on without the bridge.
+pub(super) async fn left_open(
+    pool: &Reach,
+    node: &str,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
+    let sql = AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM calls WHERE node = $1 AND ended_ms IS NULL AND (agent_id IS NULL OR state = $3) \
+         LIMIT $2"
+    ));
+    let rows = sqlx::query(sql)
+        .bind(node)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(CallState::AwaitingApproval.as_str())
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(read_row).collect()
+}
+
+/// Removes some rows that ended before a time and stand in no audit chain, and expired keys. True while there is
+/// more.
 pub(super) async fn prune(pool: &Reach, before: DateTime<Utc>) -> Result<bool, StoreError> {
     // Ids rise with time, so the primary key finds the old ones of a workspace.
     let old = format!("call_{}", uuid_at(before));
@@ -127,7 +154,7 @@ pub(super) async fn prune(pool: &Reach, before: DateTime<Utc>) -> Result<bool, S
     while let Some(next) = workspace_after(pool, &workspace).await? {
         let rows = sqlx::query(
             "DELETE FROM calls WHERE workspace = $1 AND id IN (SELECT id FROM calls WHERE workspace = $1 \
-             AND id < $2 AND ended_ms < $3 ORDER BY id LIMIT $4)",
+             AND id < $2 AND ended_ms < $3 AND seq IS NULL ORDER BY id LIMIT $4)",
         )
         .bind(&next)
         .bind(&old)
@@ -146,7 +173,10 @@ pub(super) async fn prune(pool: &Reach, before: DateTime<Utc>) -> Result<bool, S
 }
 
 /// The next workspace that has calls: one step along the primary key.
-async fn workspace_after(pool: &Reach, workspace: &str) -> Result<Option<String>, StoreError> {
+pub(super) async fn workspace_after(
+    pool: &Reach,
+    workspace: &str,
+) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT MIN(workspace) FROM calls WHERE workspace > $1")
         .bind(workspace)
         .fetch_one(pool)
@@ -154,7 +184,7 @@ async fn workspace_after(pool: &Reach, workspace: &str) -> Result<Option<String>
     Ok(row.try_get(0)?)
 }
 
-fn uuid_at(time: DateTime<Utc>) -> uuid::Uuid {
+pub(super) fn uuid_at(time: DateTime<Utc>) -> uuid::Uuid {
     let millis = u64::try_from(ms(time)).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }
@@ -203,6 +233,7 @@ pub(super) fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
         created_at: from_ms(number("created_ms")?.unwrap_or_default()),
         agent_id: maybe("agent_id")?,
         deadline_at: number("deadline_ms")?.map(from_ms),
+        approval_id: maybe("approval_id")?,
     };
     Ok(Row {
         intent,
@@ -215,7 +246,7 @@ pub(super) fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
     })
 }
 
-pub(super) fn unhex(hex: &str) -> Option<[u8; 32]> {
+pub(crate) fn unhex(hex: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
         return None;

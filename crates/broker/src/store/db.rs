@@ -16,9 +16,9 @@ const POSTGRES_CONNECTIONS: u32 = 8;
 /// Longest the schema may take to be brought up to date; a large ledger is copied once.
 const MIGRATION_PATIENCE: Duration = Duration::from_mins(10);
 /// What every SQLite connection is told. NORMAL in WAL mode: a commit survives the process being killed;
-/// a power cut may undo the last ones (docs/decisions/0003-sqlite-durability.md). It gives up on a lock before
-/// [`PATIENCE`] ends. The log is copied back every 16 MiB.
-const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA synchronous = NORMAL; \
+/// a power cut may undo the last ones (docs/decisions/0003-sqlite-durability.md). It gives up on a lock so
+/// soon that what waits behind another write is refused within two seconds, too. The log is copied back every 16 MiB.
+const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 700; PRAGMA synchronous = NORMAL; \
      PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;";
 
 /// Which database it is: the few things the one SQL text cannot say.

@@ -10,25 +10,27 @@ use super::db::Kind;
 use super::event_log::Run;
 use super::gathered::Record;
 use super::ms;
+use crate::audit::Link;
 use crate::call_state::CallState;
 use crate::ledger::{Intent, Settled};
 
 /// What every row of a call says of its own.
-const OWN: &str = "id, trace_id, arguments_digest, created_ms, ended_ms, duration_ms";
+const OWN: &str = "id, trace_id, arguments_digest, created_ms, ended_ms, duration_ms, seq, hash";
 /// How many those are.
-const OWN_COLUMNS: usize = 6;
+const OWN_COLUMNS: usize = 8;
 /// What calls of one tool by one user say alike.
 const COMMON: &str = "workspace, user_id, key_id, kind, reference, lane, preview, schema_hash, session_id, state, \
-     node, agent_id";
+     node, agent_id, chain";
 /// How many those are.
-const COMMON_COLUMNS: usize = 12;
+const COMMON_COLUMNS: usize = 13;
 /// What a fault adds.
 const FAULT: &str = "code, fault";
 /// What a plain read-only call leaves at its default.
-const MORE: &str = "idempotency_key, request_digest, read_only, detached, result, deadline_ms";
+const MORE: &str = "idempotency_key, request_digest, read_only, detached, result, deadline_ms, \
+     approval_id";
 /// How many a plain call has, and any call.
 const PLAIN_COLUMNS: usize = OWN_COLUMNS + COMMON_COLUMNS + 2;
-const ALL_COLUMNS: usize = PLAIN_COLUMNS + 6;
+const ALL_COLUMNS: usize = PLAIN_COLUMNS + 7;
 /// Calls that are alike are written as such from here on; for fewer it is not worth statements of their own.
 const FEW: usize = 8;
 /// Kinds of calls looked for in one part: each call is held against each. A bridge busy with one thing gains much;
@@ -38,6 +40,20 @@ const GROUPS: usize = 8;
 const RUN_COLUMNS: usize = 6;
 /// A batch that was committed although its answer was lost comes again.
 const ONCE: &str = "ON CONFLICT DO NOTHING";
+
+/// A row of a finished call with its place in the audit chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<'r> {
+    pub(super) record: &'r Record,
+    pub(super) link: Link,
+}
+
+/// Who writes: the columns of every row of this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writes<'a> {
+    pub(super) node: &'a str,
+    pub(super) chain: &'a str,
+}
 
 /// The statements, made once.
 #[derive(Debug)]
@@ -71,13 +87,14 @@ impl Inserts {
     pub(super) async fn intent(
         &self,
         tx: &mut Transaction<'_, Any>,
-        intent: &Intent,
+        (intent, state): (&Intent, CallState),
         node: &str,
     ) -> Result<(), sqlx::Error> {
         for (text, _) in self.intent.cut(&[intent]) {
             let mut values = Values::with_capacity(ALL_COLUMNS);
             bind_own(&mut values, intent, None);
-            bind_common(&mut values, intent, (CallState::Dispatched, None), node);
+            bind_common(&mut values, intent, (state, None));
+            bind_writes(&mut values, intent, (node, None));
             bind_fault(&mut values, None);
             bind_more(&mut values, intent, None);
             run(tx, text, values).await?;
@@ -85,70 +102,67 @@ impl Inserts {
         Ok(())
     }
 
-    /// Whole rows: calls that needed no intent.
+    /// Whole rows: calls that needed no intent. How many were new: a row that is there already stays as it is.
     pub(super) async fn finished(
         &self,
         tx: &mut Transaction<'_, Any>,
-        records: &[&Record],
-        node: &str,
-    ) -> Result<(), sqlx::Error> {
-        let (groups, mut plain, full) = sort(records);
+        rows: &[Placed<'_>],
+        writes: Writes<'_>,
+    ) -> Result<u64, sqlx::Error> {
+        let mut new = 0;
+        let (groups, mut plain, full) = sort(rows);
         for group in groups {
             if group.len() < FEW {
                 plain.extend(group);
             } else {
-                self.alike(tx, &group, node).await?;
+                new += self.alike(tx, &group, writes).await?;
             }
         }
         // In the order of the primary key.
-        plain.sort_by_key(|record| record.intent.id);
+        plain.sort_by_key(|row| row.record.intent.id);
         for (text, some) in self.plain.cut(&plain) {
             let mut values = Values::with_capacity(some.len() * PLAIN_COLUMNS);
-            for record in some {
-                bind_record(&mut values, record, node);
+            for row in some {
+                bind_row(&mut values, row, writes);
             }
-            run(tx, text, values).await?;
+            new += run(tx, text, values).await?;
         }
         for (text, some) in self.full.cut(&full) {
             let mut values = Values::with_capacity(some.len() * ALL_COLUMNS);
-            for record in some {
-                bind_record(&mut values, record, node);
-                bind_more(
-                    &mut values,
-                    &record.intent,
-                    record.settled.result.as_deref(),
-                );
+            for row in some {
+                bind_row(&mut values, row, writes);
+                let Record {
+                    intent, settled, ..
+                } = row.record;
+                bind_more(&mut values, intent, settled.result.as_deref());
             }
-            run(tx, text, values).await?;
+            new += run(tx, text, values).await?;
         }
-        Ok(())
+        Ok(new)
     }
 
     async fn alike(
         &self,
         tx: &mut Transaction<'_, Any>,
-        group: &[&Record],
-        node: &str,
-    ) -> Result<(), sqlx::Error> {
+        group: &[Placed<'_>],
+        writes: Writes<'_>,
+    ) -> Result<u64, sqlx::Error> {
+        let mut new = 0;
         for (text, some) in self.alike.cut(group) {
             let mut values = Values::with_capacity(some.len() * OWN_COLUMNS + COMMON_COLUMNS);
-            for record in some {
-                bind_own(&mut values, &record.intent, Some(&record.settled));
+            for Placed { record, link } in some {
+                bind_own(&mut values, &record.intent, Some((&record.settled, *link)));
             }
             if let Some(Record {
                 intent, settled, ..
-            }) = some.first()
+            }) = some.first().map(|row| row.record)
             {
-                bind_common(
-                    &mut values,
-                    intent,
-                    (settled.state, settled.session_id),
-                    node,
-                );
+                bind_common(&mut values, intent, (settled.state, settled.session_id));
+                bind_writes(&mut values, intent, (writes.node, Some(writes.chain)));
             }
-            run(tx, text, values).await?;
+            new += run(tx, text, values).await?;
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Runs of events.
@@ -177,10 +191,9 @@ async fn run(
     tx: &mut Transaction<'_, Any>,
     text: Arc<str>,
     values: Values,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let query = query_with(AssertSqlSafe(text), values.done());
-    query.execute(&mut **tx).await?;
-    Ok(())
+    Ok(query.execute(&mut **tx).await?.rows_affected())
 }
 
 /// Whether a row leaves everything at its default that may be.
@@ -189,25 +202,27 @@ fn is_plain(record: &Record) -> bool {
 }
 
 /// Calls that are alike, plain ones, and those that say more.
-fn sort<'r>(records: &[&'r Record]) -> (Vec<Vec<&'r Record>>, Vec<&'r Record>, Vec<&'r Record>) {
-    let mut groups: Vec<Vec<&Record>> = Vec::new();
+fn sort<'r>(rows: &[Placed<'r>]) -> (Vec<Vec<Placed<'r>>>, Vec<Placed<'r>>, Vec<Placed<'r>>) {
+    let mut groups: Vec<Vec<Placed<'_>>> = Vec::new();
     let (mut plain, mut full) = (Vec::new(), Vec::new());
-    for record in records.iter().copied() {
+    for row in rows.iter().copied() {
+        let record = row.record;
         if !is_plain(record) {
-            full.push(record);
+            full.push(row);
             continue;
         }
         let settled = &record.settled;
-        let of_kind =
-            |group: &&mut Vec<&Record>| group.first().is_some_and(|one| alike(one, record));
+        let of_kind = |group: &&mut Vec<Placed<'_>>| {
+            group.first().is_some_and(|one| alike(one.record, record))
+        };
         if settled.code.is_some() || settled.fault.is_some() {
-            plain.push(record);
+            plain.push(row);
         } else if let Some(group) = groups.iter_mut().find(of_kind) {
-            group.push(record);
+            group.push(row);
         } else if groups.len() < GROUPS {
-            groups.push(vec![record]);
+            groups.push(vec![row]);
         } else {
-            plain.push(record);
+            plain.push(row);
         }
     }
     (groups, plain, full)
@@ -230,29 +245,35 @@ fn alike(one: &Record, other: &Record) -> bool {
         && one_end.state == other_end.state
 }
 
-fn bind_record(values: &mut Values, record: &Record, node: &str) {
-    let (intent, settled) = (&record.intent, &record.settled);
-    bind_own(values, intent, Some(settled));
-    bind_common(values, intent, (settled.state, settled.session_id), node);
+fn bind_row(values: &mut Values, row: &Placed<'_>, writes: Writes<'_>) {
+    let Record {
+        intent, settled, ..
+    } = row.record;
+    bind_own(values, intent, Some((settled, row.link)));
+    bind_common(values, intent, (settled.state, settled.session_id));
+    bind_writes(values, intent, (writes.node, Some(writes.chain)));
     bind_fault(values, Some(settled));
 }
 
-fn bind_own(values: &mut Values, intent: &Intent, settled: Option<&Settled>) {
+fn bind_own(values: &mut Values, intent: &Intent, end: Option<(&Settled, Link)>) {
     let duration = |settled: &Settled| i64::try_from(settled.duration_ms).unwrap_or(i64::MAX);
     values.text(intent.id.to_string());
     values.text(intent.trace_id.as_str());
     values.text(catalog::Hash(intent.arguments_digest).hex());
     values.number(ms(intent.created_at));
-    values.maybe_number(settled.map(|settled| ms(settled.ended_at)));
-    values.maybe_number(settled.map(duration));
+    values.maybe_number(end.map(|(settled, _)| ms(settled.ended_at)));
+    values.maybe_number(end.map(|(settled, _)| duration(settled)));
+    values.maybe_number(end.map(|(_, link)| seq(link)));
+    values.maybe_text(end.map(|(_, link)| link.hash.hex()));
 }
 
-fn bind_common(
-    values: &mut Values,
-    intent: &Intent,
-    (state, session): (CallState, Option<SessionId>),
-    node: &str,
-) {
+/// A number of an entry, as it stands in the store.
+pub(super) fn seq(link: Link) -> i64 {
+    i64::try_from(link.seq).unwrap_or(i64::MAX)
+}
+
+fn bind_common(values: &mut Values, intent: &Intent, end: (CallState, Option<SessionId>)) {
+    let (state, session) = end;
     values.text(intent.workspace.as_str());
     values.text(intent.user.as_str());
     values.text(intent.key_id.as_str());
@@ -263,8 +284,13 @@ fn bind_common(
     values.maybe_text(intent.schema_hash.map(|hash| hash.hex()));
     values.maybe_text(session.map(|id| id.to_string()));
     values.text(state.as_str());
+}
+
+/// The rest of [`COMMON`]: who writes the row, and who runs the call.
+fn bind_writes(values: &mut Values, intent: &Intent, (node, chain): (&str, Option<&str>)) {
     values.text(node);
     values.maybe_text(intent.agent_id.as_deref());
+    values.maybe_text(chain);
 }
 
 fn bind_fault(values: &mut Values, settled: Option<&Settled>) {
@@ -279,4 +305,5 @@ fn bind_more(values: &mut Values, intent: &Intent, result: Option<&str>) {
     values.number(i64::from(intent.detached));
     values.maybe_text(result);
     values.maybe_number(intent.deadline_at.map(ms));
+    values.maybe_text(intent.approval_id.as_deref());
 }

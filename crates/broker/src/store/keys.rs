@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sessions::UserId;
-use sqlx::any::AnyRow;
-use sqlx::{Connection as _, Row as _};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Connection as _, Row as _};
 
 use super::reach::within;
 use super::{MAX_LISTED, Store, StoreError, epochs, from_ms, json, ms};
@@ -41,29 +42,70 @@ fn time(row: &AnyRow, column: &str) -> Result<Option<DateTime<Utc>>, StoreError>
     Ok(row.try_get::<Option<i64>, _>(column)?.map(from_ms))
 }
 
+fn text(list: &Vec<String>) -> Result<String, StoreError> {
+    serde_json::to_string(list).map_err(|_| corrupt("api_keys"))
+}
+
+/// The one statement that adds a key; its lists are given as JSON.
+fn insertion(key: &KeyRow, (scopes, workspaces): (String, String)) -> Query<'_, Any, AnyArguments> {
+    sqlx::query(
+        "INSERT INTO api_keys (id, user_id, secret_hash, name, scopes, workspaces, created_ms, expires_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(&key.key_id)
+    .bind(key.user.as_str())
+    .bind(&key.secret_hash)
+    .bind(&key.name)
+    .bind(scopes)
+    .bind(workspaces)
+    .bind(ms(key.created_at))
+    .bind(key.expires_at.map(ms))
+}
+
 impl Store {
     /// Adds a key.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn add_key(&self, key: &KeyRow) -> Result<(), StoreError> {
-        let text =
-            |list: &Vec<String>| serde_json::to_string(list).map_err(|_| corrupt("api_keys"));
-        sqlx::query(
-            "INSERT INTO api_keys (id, user_id, secret_hash, name, scopes, workspaces, created_ms, expires_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(&key.key_id)
-        .bind(key.user.as_str())
-        .bind(&key.secret_hash)
-        .bind(&key.name)
-        .bind(text(&key.scopes)?)
-        .bind(text(&key.workspaces)?)
-        .bind(ms(key.created_at))
-        .bind(key.expires_at.map(ms))
-        .execute(&self.db.write)
-        .await?;
+        let lists = (text(&key.scopes)?, text(&key.workspaces)?);
+        insertion(key, lists).execute(&self.db.write).await?;
         Ok(())
+    }
+
+    /// Adds the successor of a key and ends the old one then; false, and nothing happens, when the old one was
+    /// revoked or is over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn succeed_key(
+        &self,
+        old: &str,
+        (successor, old_ends): (&KeyRow, DateTime<Utc>),
+    ) -> Result<bool, StoreError> {
+        let lists = (text(&successor.scopes)?, text(&successor.workspaces)?);
+        let mut lent = self.db.write.lend().await?;
+        let (deadline, connection) = lent.parts()?;
+        let succeeded = within(deadline, async {
+            let mut tx = connection.begin().await?;
+            let sql = "UPDATE api_keys SET expires_ms = $2 WHERE id = $1 AND revoked_ms IS NULL \
+                       AND (expires_ms IS NULL OR expires_ms > $3)";
+            let shortened = sqlx::query(sql)
+                .bind(old)
+                .bind(ms(old_ends))
+                .bind(ms(Utc::now()))
+                .execute(&mut *tx)
+                .await?;
+            if shortened.rows_affected() == 0 {
+                return Ok(false);
+            }
+            insertion(successor, lists).execute(&mut *tx).await?;
+            epochs::rise(&mut tx, epochs::PRINCIPALS).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await;
+        Ok(lent.settle(succeeded)?)
     }
 
     /// One key.

@@ -4,6 +4,8 @@
 mod actions;
 mod agent_calls;
 pub mod agents;
+pub mod approvals;
+mod audit;
 mod bulk;
 mod calls;
 mod catalogs;
@@ -11,12 +13,16 @@ mod db;
 mod epochs;
 pub(crate) mod event_log;
 mod gathered;
+mod heads;
 mod insert;
 mod intents;
 mod keys;
+mod logins;
 mod notes;
 mod people;
+mod pins;
 mod reach;
+mod sealed;
 mod servers;
 pub mod signing;
 mod silence;
@@ -30,16 +36,25 @@ use chrono::{DateTime, TimeZone as _, Utc};
 use sessions::WorkspaceId;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use actions::Action;
 pub use agents::{AgentRow, TokenGrant, TokenWish};
+pub use audit::EntryFilter;
 pub use catalogs::KeptCatalog;
 pub use keys::KeyRow;
+pub use logins::LoginRow;
 pub use people::UserRow;
+pub use pins::{PinPlace, PinRow};
+pub use sealed::SealedRow;
 
+pub(crate) use calls::unhex;
+
+use crate::audit::Signer;
 use crate::call::CallId;
+use crate::call_state::CallState;
 use crate::ledger::{Intent, Row, RowFilter, Settled, Written};
 use db::Db;
 use event_log::{Marks, Run};
@@ -86,6 +101,8 @@ fn from_ms(ms: i64) -> DateTime<Utc> {
 
 /// How long a note is kept that nobody writes anew: longer than any client's session is idle.
 const NOTES_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// Open calls ended together at a start.
+const SWEPT_AT_ONCE: usize = 256;
 /// Rows given out of one list; a bridge with more users than this is asked by user.
 const MAX_LISTED: i64 = 1000;
 
@@ -100,6 +117,8 @@ fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T,
 pub struct Store {
     db: Db,
     writer: Arc<Writer>,
+    /// What signs places of the audit chains; read at the first use.
+    signer: Arc<OnceCell<Signer>>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -114,6 +133,7 @@ impl Store {
         Ok(Self {
             db,
             writer,
+            signer: Arc::default(),
             task: Arc::new(Mutex::new(Some(task))),
         })
     }
@@ -124,6 +144,20 @@ impl Store {
     /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.db.read).await?;
+        Ok(())
+    }
+
+    /// Whether the last write failed for a reason that lies in the store.
+    pub(crate) fn is_away(&self) -> bool {
+        self.writer.away.load(Ordering::Relaxed)
+    }
+
+    /// Tries a write that changes nothing, and notes how it went.
+    pub(crate) async fn try_write(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE epochs SET value = value WHERE name = 'principals'";
+        let tried = sqlx::query(sql).execute(&self.db.write).await;
+        self.writer.away.store(tried.is_err(), Ordering::Relaxed);
+        tried?;
         Ok(())
     }
 
@@ -141,17 +175,46 @@ impl Store {
     /// [`StoreError`].
     pub async fn begin_call(&self, intent: &Intent) -> Result<bool, StoreError> {
         self.writer
-            .ask(|answer| Job::Begin(Arc::new(intent.clone()), answer))
+            .ask(|answer| Job::Begin(Arc::new(intent.clone()), CallState::Dispatched, answer))
             .await
     }
 
-    /// Commits the end of a call; false when it had ended before.
+    /// Commits a call that waits to be approved, and its key; false when the key is taken, and nothing was written.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn settle_call(&self, settled: &Settled) -> Result<bool, StoreError> {
+    pub async fn hold_call(&self, intent: &Intent) -> Result<bool, StoreError> {
+        let state = CallState::AwaitingApproval;
         self.writer
-            .ask(|answer| Job::Settle(Box::new(settled.clone()), answer))
+            .ask(|answer| Job::Begin(Arc::new(intent.clone()), state, answer))
+            .await
+    }
+
+    /// Makes the row of a held call its intent; false when the call waits for no approval any more. `deadline`:
+    /// when an agent gives it up.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn release_call(
+        &self,
+        (workspace, id): (&WorkspaceId, CallId),
+        deadline: Option<DateTime<Utc>>,
+    ) -> Result<bool, StoreError> {
+        calls::release(&self.db.write, (workspace, id), deadline).await
+    }
+
+    /// Commits the end of a call, as the next entry of the audit chain; false when it had ended before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle_call(
+        &self,
+        intent: impl Into<Arc<Intent>>,
+        settled: &Settled,
+    ) -> Result<bool, StoreError> {
+        let intent = intent.into();
+        self.writer
+            .ask(|answer| Job::Settle(intent, Box::new(settled.clone()), answer))
             .await
     }
 
@@ -243,7 +306,28 @@ impl Store {
     /// [`StoreError`].
     pub async fn sweep_calls(&self, node: &str) -> Result<u64, StoreError> {
         let node = self.writer.node.get_or_init(|| node.to_owned());
-        calls::sweep(&self.db.write, node).await
+        approvals::sweep(&self.db.write, node).await?;
+        let mut swept = 0;
+        loop {
+            let open = calls::left_open(&self.db.browse, node, SWEPT_AT_ONCE).await?;
+            let ends = open.into_iter().map(|row| {
+                // Nothing of a held call was sent. Of any other nobody knows how it went, and nothing is run again.
+                let settled = if row.state == CallState::AwaitingApproval {
+                    Settled::unsent(&row.intent, Utc::now())
+                } else {
+                    Settled::unknown(&row.intent, Utc::now())
+                };
+                async move { self.settle_call(row.intent, &settled).await }
+            });
+            let mut took = 0;
+            for end in futures_util::future::join_all(ends).await {
+                took += u64::from(end?);
+            }
+            if took == 0 {
+                return Ok(swept);
+            }
+            swept += took;
+        }
     }
 
     /// Removes some of what is older than `retention`. True while there is more.
@@ -253,10 +337,13 @@ impl Store {
     pub async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
         let before =
             Utc::now() - chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX);
+        let chains = self.prune_chains(before).await?;
         let calls = calls::prune(&self.db.write, before).await?;
         let events = event_log::prune(&self.db.write, ms(before)).await?;
+        let approvals = approvals::prune(&self.db.write, before).await?;
         notes::prune(&self.db.write, Utc::now() - NOTES_KEPT).await?;
-        Ok(calls || events)
+        logins::prune(&self.db.write, Utc::now()).await?;
+        Ok(chains || calls || events || approvals)
     }
 
     pub(crate) fn keep_events(&self, run: Run) {

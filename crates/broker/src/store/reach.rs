@@ -170,11 +170,21 @@ impl Lent {
     }
 
     /// What came of the work. A connection to a server that did not answer is dropped, not given back: nobody
-    /// would ever get an answer on it.
+    /// would ever get an answer on it. So is one to a file after a failure that lies in the file: SQLite may have
+    /// rolled the transaction back by itself (disk full), sqlx still counts it as open, and all that is written
+    /// afterwards would stand in a transaction that never ends.
     pub(crate) fn settle<T>(mut self, ended: Ended<T>) -> Result<T, Error> {
         let answer = match ended {
             Ended::Answered(answer) => {
                 self.reach.silence.end();
+                let of_file = |error: &Error| {
+                    self.reach.kind == Kind::Sqlite
+                        && matches!(error, Error::Database(_))
+                        && !self.reach.kind.refused_rows(error)
+                };
+                if answer.as_ref().err().is_some_and(of_file) {
+                    drop(self.connection.take().map(PoolConnection::detach));
+                }
                 return answer;
             }
             Ended::Slow => Err(slow()),

@@ -2,22 +2,25 @@
 //!
 //! A single writer means no lock is ever fought over, and a busy moment costs one commit instead of many.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use sqlx::Connection as _;
+use sqlx::{Any, Connection as _, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::StoreError;
+use super::actions::Action;
 use super::db::Db;
-use super::event_log;
 use super::gathered::{Gathered, Item, PART_RECORDS, Part, Record};
-use super::insert::Inserts;
+use super::heads::{Draft, Heads};
+use super::insert::{Inserts, Placed, Writes};
 use super::intents::{self, Own};
 use super::reach::within;
+use super::{StoreError, agent_calls, event_log};
+use crate::audit::{End, Entry};
+use crate::call_state::CallState;
 use crate::ledger::{Intent, Settled};
 
 /// Requests somebody waits for. A full queue makes its callers wait, each until the store answers.
@@ -32,10 +35,20 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A write somebody waits for.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Commit an intent, and its key.
-    Begin(Arc<Intent>, oneshot::Sender<Result<bool, StoreError>>),
+    /// Commit an intent, or a call that is held, and its key.
+    Begin(
+        Arc<Intent>,
+        CallState,
+        oneshot::Sender<Result<bool, StoreError>>,
+    ),
     /// Commit an end.
-    Settle(Box<Settled>, oneshot::Sender<Result<bool, StoreError>>),
+    Settle(
+        Arc<Intent>,
+        Box<Settled>,
+        oneshot::Sender<Result<bool, StoreError>>,
+    ),
+    /// Commit an administrative act.
+    Act(Box<Action>, oneshot::Sender<Result<bool, StoreError>>),
     /// Write everything gathered so far.
     Flush(oneshot::Sender<()>),
 }
@@ -47,6 +60,9 @@ pub(super) struct Writer {
     pub(super) gathered: Gathered,
     pub(super) key_retention_ms: AtomicI64,
     pub(super) node: OnceLock<String>,
+    pub(super) heads: Heads,
+    /// The last write failed for a reason that is not in the rows.
+    pub(super) away: AtomicBool,
 }
 
 impl Writer {
@@ -57,6 +73,8 @@ impl Writer {
             gathered: Gathered::default(),
             key_retention_ms: AtomicI64::new(24 * 3600 * 1000),
             node: OnceLock::new(),
+            heads: Heads::default(),
+            away: AtomicBool::new(false),
         });
         let task = Task {
             inserts: Inserts::new(db.kind),
@@ -179,8 +197,30 @@ impl Task {
         }
     }
 
+    async fn try_commit(&self, jobs: &[Job]) -> Result<Vec<bool>, sqlx::Error> {
+        let writer = &self.writer;
+        let with = (&self.db, &self.inserts);
+        let committed = intents::commit(with, jobs, writer.own(), &writer.heads).await;
+        self.note(committed.as_ref().err());
+        committed
+    }
+
+    /// What a write tells of the store and of the chains.
+    fn note(&self, error: Option<&sqlx::Error>) {
+        if error.is_some() {
+            self.writer.heads.forget();
+        }
+        let away = error.is_some_and(|error| !self.db.kind.refused_rows(error));
+        self.writer.away.store(away, Ordering::Relaxed);
+    }
+
     async fn commit(&self, jobs: Vec<Job>) {
-        match intents::commit(&self.db, &self.inserts, &jobs, self.writer.own()).await {
+        let mut committed = self.try_commit(&jobs).await;
+        if matches!(&committed, Err(error) if self.db.kind.refused_rows(error)) {
+            // Somebody else may have moved a chain on since: its end is read anew, once.
+            committed = self.try_commit(&jobs).await;
+        }
+        match committed {
             Ok(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
                     job.answer(Ok(outcome));
@@ -197,7 +237,7 @@ impl Task {
                 let unclear = !self.db.kind.refused_rows(&error);
                 let error = Arc::new(error);
                 for job in jobs {
-                    if let Job::Begin(intent, _) = &job
+                    if let Job::Begin(intent, ..) = &job
                         && unclear
                     {
                         self.writer.gathered.void(Arc::clone(intent));
@@ -233,8 +273,11 @@ impl Task {
         if part.is_empty() {
             return Wrote::All;
         }
-        match self.write(&part).await {
-            Ok(()) => tell_written(&part),
+        let written = self.write(&part).await;
+        self.note(written.as_ref().err());
+        match written {
+            Ok(true) => tell_written(&part),
+            Ok(false) => return self.take_known_out(part).await,
             Err(error) if self.db.kind.refused_rows(&error) => self.part_refused(part, &error),
             Err(error) => {
                 tracing::warn!(error = %error, rows = part.len(), "store.record failed; the rows wait");
@@ -257,31 +300,88 @@ impl Task {
         }
     }
 
-    async fn write(&self, part: &Part) -> Result<(), sqlx::Error> {
+    /// Some rows of this part are there already: its commit came through although its answer was lost. They have
+    /// their places in the chain; the others get theirs now.
+    async fn take_known_out(&mut self, part: Part) -> Wrote {
+        self.writer.heads.forget();
+        let count = part.len();
+        match agent_calls::known(&self.db.write, part).await {
+            Ok((known, rest)) => {
+                tell_written(&known);
+                let moved = rest.len() < count;
+                if !rest.is_empty() {
+                    self.in_hand.push(rest);
+                }
+                if moved {
+                    Wrote::More { at_once: true }
+                } else {
+                    // Another process writes the same chain at the same time.
+                    Wrote::Away
+                }
+            }
+            Err((part, error)) => {
+                tracing::warn!(error = %error, rows = part.len(), "store.record failed; the rows wait");
+                self.in_hand.push(part);
+                Wrote::Away
+            }
+        }
+    }
+
+    /// Writes a part; false when nothing was written because some of its rows are there already.
+    async fn write(&self, part: &Part) -> Result<bool, sqlx::Error> {
+        let own = self.writer.own();
+        let mut draft = Draft::new(&self.writer.heads, own.node);
         let mut lent = self.db.write.lend().await?;
         let (deadline, connection) = lent.parts()?;
         let written = within(deadline, async {
             let mut tx = connection.begin().await?;
-            let (mut records, mut runs) = (Vec::<&Record>::with_capacity(part.len()), Vec::new());
+            let (mut rows, mut runs) = (Vec::with_capacity(part.len()), Vec::new());
             for item in part {
                 match item {
-                    Item::Record(record) => records.push(record),
+                    Item::Record(record) => {
+                        rows.push(placed(&mut tx, record, &mut draft).await?);
+                    }
                     Item::Run(run) => runs.push(run),
                     Item::Void(intent) => intents::void(&mut tx, intent).await?,
                 }
             }
-            self.inserts
-                .finished(&mut tx, &records, self.writer.own().node)
-                .await?;
+            let writes = Writes {
+                node: own.node,
+                chain: own.node,
+            };
+            let new = self.inserts.finished(&mut tx, &rows, writes).await?;
+            if usize::try_from(new).ok() != Some(rows.len()) {
+                tx.rollback().await?;
+                return Ok(false);
+            }
             self.inserts.runs(&mut tx, &runs).await?;
             for (workspace, gone) in self.writer.gathered.gone(&runs) {
                 event_log::note_gone(&mut tx, &workspace, gone).await?;
             }
-            tx.commit().await
+            tx.commit().await?;
+            Ok(true)
         })
         .await;
-        lent.settle(written)
+        let written = lent.settle(written)?;
+        if written {
+            self.writer.heads.keep(draft);
+        }
+        Ok(written)
     }
+}
+
+/// A row with its place in the chain, the next one.
+async fn placed<'r>(
+    tx: &mut Transaction<'_, Any>,
+    record: &'r Record,
+    draft: &mut Draft<'_>,
+) -> Result<Placed<'r>, sqlx::Error> {
+    let workspace = &record.intent.workspace;
+    draft.load(tx, workspace).await?;
+    let mut entry = Entry::of_call(draft.chain, &record.intent, End::of(&record.settled));
+    let link = draft.place(workspace, &mut entry);
+    draft.take(workspace, link);
+    Ok(Placed { record, link })
 }
 
 fn tell_written(part: &Part) {
@@ -300,7 +400,9 @@ impl Job {
     fn answer(self, outcome: Result<bool, StoreError>) {
         match self {
             // The caller may be gone; the row stands all the same.
-            Self::Begin(_, answer) | Self::Settle(_, answer) => drop(answer.send(outcome)),
+            Self::Begin(_, _, answer) | Self::Settle(_, _, answer) | Self::Act(_, answer) => {
+                drop(answer.send(outcome));
+            }
             Self::Flush(answer) => drop(answer.send(())),
         }
     }

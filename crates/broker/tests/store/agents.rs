@@ -293,7 +293,12 @@ async fn calls_that_agents_run_are_left_open_at_a_start_and_told_apart_by_node()
         for one in [&plain, &open, &done] {
             assert!(before.begin_call(one).await.unwrap());
         }
-        assert!(before.settle_call(&succeeded(&done)).await.unwrap());
+        assert!(
+            before
+                .settle_call(done.clone(), &succeeded(&done))
+                .await
+                .unwrap()
+        );
         // No shutdown: as a killed process leaves it.
         let after = Store::open(&place.url).await.unwrap();
         assert_eq!(after.sweep_calls("node-a").await.unwrap(), 1);
@@ -314,7 +319,12 @@ async fn calls_that_agents_run_are_left_open_at_a_start_and_told_apart_by_node()
                 .unwrap()
                 .is_empty()
         );
-        assert!(after.settle_call(&succeeded(&open)).await.unwrap());
+        assert!(
+            after
+                .settle_call(open.clone(), &succeeded(&open))
+                .await
+                .unwrap()
+        );
         assert!(
             after
                 .unsettled_agent_calls("node-a")

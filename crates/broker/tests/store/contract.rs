@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::call_state::CallState;
 use broker::ledger::{Intent, RowFilter, Settled};
-use broker::store::{KeyRow, Store};
+use broker::store::{KeyRow, LoginRow, Store};
 use broker::{CallId, Role};
 use chrono::Utc;
 use sessions::{UserId, WorkspaceId};
@@ -23,13 +23,18 @@ async fn an_intent_and_its_end_are_read_back_as_written() {
             .unwrap()
             .unwrap();
         assert_eq!((begun.state.is_terminal(), begun.ended_at), (false, None));
-        assert!(store.settle_call(&succeeded(&intent)).await.unwrap());
+        assert!(
+            store
+                .settle_call(intent.clone(), &succeeded(&intent))
+                .await
+                .unwrap()
+        );
         let late = Settled {
             state: CallState::Failed,
             ..succeeded(&intent)
         };
         assert!(
-            !store.settle_call(&late).await.unwrap(),
+            !store.settle_call(intent.clone(), &late).await.unwrap(),
             "the first end wins"
         );
         let row = store
@@ -119,7 +124,12 @@ async fn what_a_stopped_process_left_open_becomes_outcome_unknown() {
         before.sweep_calls("node-a").await.unwrap();
         let (open, done) = (intent(None), intent(None));
         assert!(before.begin_call(&open).await.unwrap() && before.begin_call(&done).await.unwrap());
-        assert!(before.settle_call(&succeeded(&done)).await.unwrap());
+        assert!(
+            before
+                .settle_call(done.clone(), &succeeded(&done))
+                .await
+                .unwrap()
+        );
         // No shutdown: as a killed process leaves it.
         let after = Store::open(&place.url).await.unwrap();
         assert_eq!(after.sweep_calls("node-a").await.unwrap(), 1);
@@ -279,6 +289,78 @@ async fn users_and_keys_are_kept_without_their_secrets() {
             "a revoked key lets nobody in"
         );
         assert_eq!(store.users().await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+fn key(key_id: &str) -> KeyRow {
+    KeyRow {
+        key_id: key_id.into(),
+        user: UserId::new("ann").unwrap(),
+        secret_hash: "f".repeat(64),
+        name: Some("ci".into()),
+        scopes: vec!["server.*".into()],
+        workspaces: vec!["w".into()],
+        created_at: Utc::now(),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_succeeded_once_it_is_good_and_never_after() {
+    on_both(async |store, _| {
+        store.add_key(&key("old")).await.unwrap();
+        let before = store.principals_epoch().await.unwrap();
+        let end = Utc::now() + chrono::TimeDelta::hours(1);
+        assert!(store.succeed_key("old", (&key("new"), end)).await.unwrap());
+        assert!(store.principals_epoch().await.unwrap() > before);
+        let old = store.key("old").await.unwrap().unwrap();
+        let ends = old.expires_at.map(|end| end.timestamp_millis());
+        assert_eq!(ends, Some(end.timestamp_millis()));
+        let new = store.key("new").await.unwrap().unwrap();
+        assert_eq!(
+            (new.scopes, new.workspaces, new.expires_at),
+            (old.scopes, old.workspaces, None)
+        );
+        assert!(store.revoke_key("old").await.unwrap());
+        for over in ["old", "nobody"] {
+            let succeeded = store.succeed_key(over, (&key("late"), end)).await;
+            assert!(!succeeded.unwrap(), "{over}");
+        }
+        assert!(store.key("late").await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn logins_are_kept_to_a_number_and_a_time() {
+    on_both(async |store, _| {
+        let login = |number: i64, hours: i64| LoginRow {
+            login_id: format!("login-{number}"),
+            secret_hash: "f".repeat(64),
+            user: UserId::new("ann").unwrap(),
+            key_id: None,
+            memberships: vec![(workspace(), vec![Role::Viewer])],
+            created_at: Utc::now() + chrono::TimeDelta::seconds(number),
+            expires_at: Utc::now() + chrono::TimeDelta::hours(hours),
+        };
+        for number in 0..51 {
+            store.add_login(&login(number, 1)).await.unwrap();
+        }
+        assert!(
+            store.login("login-0").await.unwrap().is_none(),
+            "the oldest makes room"
+        );
+        let kept = store.login("login-1").await.unwrap().unwrap();
+        assert_eq!(kept.memberships, [(workspace(), vec![Role::Viewer])]);
+        assert!(store.end_login("login-1").await.unwrap());
+        assert!(!store.end_login("login-1").await.unwrap());
+        store.add_login(&login(99, -1)).await.unwrap();
+        while store.prune(Duration::ZERO).await.unwrap() {}
+        assert!(store.login("login-99").await.unwrap().is_none());
+        assert!(store.login("login-50").await.unwrap().is_some());
     })
     .await;
 }

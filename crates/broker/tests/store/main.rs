@@ -6,7 +6,10 @@
 )]
 
 mod agents;
+mod approvals;
 mod contract;
+mod pins;
 mod places;
+mod sealed;
 mod silent;
 mod trouble;

@@ -96,6 +96,7 @@ pub(crate) fn intent(key: Option<&str>) -> Intent {
         created_at: Utc::now(),
         agent_id: None,
         deadline_at: None,
+        approval_id: None,
     }
 }
 
@@ -110,6 +111,7 @@ pub(crate) fn succeeded(intent: &Intent) -> Settled {
         code: None,
         result: Some("{\"content\":[]}".into()),
         fault: None,
+        frees_key: None,
     }
 }
 

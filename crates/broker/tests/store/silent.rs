@@ -92,7 +92,7 @@ async fn a_database_that_falls_silent_is_unavailable_and_goes_on_when_it_speaks_
         .await
         .unwrap_err();
     in_time(store.ping()).await.unwrap_err();
-    in_time(store.settle_call(&succeeded(&before)))
+    in_time(store.settle_call(before.clone(), &succeeded(&before)))
         .await
         .unwrap_err();
     in_time(store.get_call(&workspace(), before.id))
@@ -133,7 +133,7 @@ async fn a_database_that_falls_silent_is_unavailable_and_goes_on_when_it_speaks_
     })
     .await;
     assert!(
-        in_time(store.settle_call(&succeeded(&before)))
+        in_time(store.settle_call(before.clone(), &succeeded(&before)))
             .await
             .unwrap()
     );

@@ -112,10 +112,17 @@ pub(crate) struct Events {
 
 /// `audit`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Audit {
-    /// list: one line each; export: all as NDJSON
-    #[arg(value_enum, default_value_t = AuditAction::List)]
-    pub(crate) action: AuditAction,
+    #[command(subcommand)]
+    pub(crate) action: Option<AuditAction>,
+    #[command(flatten)]
+    pub(crate) query: AuditQuery,
+}
+
+/// Which entries of the audit record.
+#[derive(Debug, Args)]
+pub(crate) struct AuditQuery {
     /// Only since this time (RFC 3339) or this long ago (1h)
     #[arg(long)]
     pub(crate) since: Option<String>,
@@ -133,11 +140,73 @@ pub(crate) struct Audit {
     pub(crate) outcome: Option<String>,
 }
 
-/// What to do with the audit trail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What to do with the audit record.
+#[derive(Debug, Subcommand)]
 pub(crate) enum AuditAction {
+    /// The newest entries, one line each
+    List(AuditQuery),
+    /// All entries as NDJSON, for `audit verify`
+    Export(AuditQuery),
+    /// Verify the bridge's own record; prints its signed heads and key as JSON, to be kept elsewhere
+    Head,
+    /// Verify an export; needs no bridge
+    Verify(AuditVerify),
+}
+
+/// `audit verify`
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// The export; `-` for standard input
+    pub(crate) file: PathBuf,
+    /// Signed heads, as `audit head` prints them: without them nobody can tell what is missing at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) head: Option<PathBuf>,
+    /// The bridge's public key in base64, or a file that holds it [default: the one in the file of heads]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// The export was narrowed by user, tool, outcome or time: gaps are no fault
+    #[arg(long)]
+    pub(crate) partial: bool,
+}
+
+/// `key`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// List keys, without their secrets
     List,
-    Export,
+    /// Make a key and print it, this once
+    Create {
+        /// Whose
+        user: String,
+        /// Only in this workspace (repeatable)
+        #[arg(long, value_name = "WORKSPACE")]
+        only: Vec<String>,
+        /// Narrowed to these tools, as server.tool with * (repeatable), or `read_only`, or `manage`
+        #[arg(long, value_name = "SCOPE")]
+        scope: Vec<String>,
+        /// Good for this long
+        #[arg(long, value_name = "TIME", value_parser = moment::duration)]
+        expires: Option<Duration>,
+        /// What people call it
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Replace a key: print the new one, leave the old one good for a while [default: 1h]
+    Rotate {
+        /// The key's id
+        id: String,
+        /// How long the old one stays good, 7d at most
+        #[arg(long, value_name = "TIME", value_parser = moment::duration)]
+        overlap: Option<Duration>,
+        /// The old one is gone at once
+        #[arg(long, conflicts_with = "overlap")]
+        now: bool,
+    },
+    /// Revoke a key at once
+    Revoke {
+        /// The key's id
+        id: String,
+    },
 }
 
 /// `server`
@@ -182,6 +251,27 @@ pub(crate) enum Server {
     Test {
         /// The server
         name: String,
+    },
+    /// Which definitions of its tools were approved, and what differs from them
+    Pins {
+        /// The server
+        name: String,
+        /// Approve a tool's present definition instead
+        #[command(subcommand)]
+        act: Option<PinAct>,
+    },
+}
+
+/// `server pins NAME`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinAct {
+    /// Approve a tool's present definition
+    Approve {
+        /// The tool, as server.tool
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// The hash of the definition that was read
+        hash: String,
     },
 }
 

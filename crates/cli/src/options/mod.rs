@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agent::{Agent, AgentFileOption, Config, Install, Pair, Uninstall};
 pub(crate) use self::manage::{
-    Audit, AuditAction, Calls, Connect, Definition, Events, Host, Input, Mcp, Scope, Server,
-    Session, Via,
+    Audit, AuditAction, AuditQuery, AuditVerify, Calls, Connect, Definition, Events, Host, Input,
+    Key, Mcp, PinAct, Scope, Server, Session, Via,
 };
 use crate::moment;
 
@@ -111,6 +111,10 @@ pub(crate) enum Verb {
     /// Calls: list, get, wait, cancel, input
     #[command(subcommand)]
     Calls(Calls),
+    /// Decide what waits for a person, at a terminal: without an id, list it
+    Approve(Decide),
+    /// Deny what waits for a person, at a terminal
+    Deny(Decide),
     /// Events that were, or with --follow those to come
     #[command(alias = "list_events")]
     Events(Events),
@@ -120,11 +124,14 @@ pub(crate) enum Verb {
         /// The trace id
         trace_id: String,
     },
-    /// The record of who did what: list or export (NDJSON)
+    /// The record of who did what: list, export (NDJSON), head, verify
     Audit(Audit),
     /// Servers: list, add, set, remove, versions, diff, rollback, test
     #[command(subcommand)]
     Server(Server),
+    /// API keys: list, create, rotate, revoke
+    #[command(subcommand)]
+    Key(Key),
     /// This machine's tools behind the bridge: run, install, status, list, pair
     #[command(subcommand)]
     Agent(Agent),
@@ -232,6 +239,17 @@ pub(crate) struct Call {
     /// Exactly this agent of yours; REF may name its server as the agent does, and k=v is taken by its looks, not by a schema
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
+}
+
+/// `approve` and `deny`
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    /// The approval; without one all that wait are listed
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// A word for whoever asked
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
 }
 
 /// `resources`

@@ -1,6 +1,8 @@
 //! One module for each group of verbs: what is asked of the bridge and how the answer is shown.
 
 pub(crate) mod agent;
+pub(crate) mod approvals;
+pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;
@@ -9,6 +11,7 @@ pub(crate) mod daemon;
 pub(crate) mod discover;
 pub(crate) mod doctor;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod mcp;
 pub(crate) mod offers;
 pub(crate) mod outcome;

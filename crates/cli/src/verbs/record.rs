@@ -1,6 +1,4 @@
-//! `events`, `trace`, `audit`: what happened.
-
-use std::collections::HashSet;
+//! `events`, `trace`: what happened.
 
 use serde_json::Value;
 
@@ -8,14 +6,10 @@ use super::outcome::one_line_of;
 use super::{Desk, facts, text};
 use crate::ask::{Ask, LONG_WAIT};
 use crate::failure::{Executed, Failure};
-use crate::moment;
-use crate::options::{Audit, AuditAction, Events};
+use crate::options::Events;
 use crate::output::Mode;
 use crate::screen;
 use crate::sse::{self, EventStream};
-
-/// Pages of an export; at the bridge's 500 entries each more than any retention holds.
-const MAX_PAGES: usize = 100_000;
 
 /// Shows events that were, or follows those to come until Ctrl-C.
 ///
@@ -108,64 +102,4 @@ pub(crate) async fn trace(desk: &Desk, trace_id: &str) -> Result<(), Failure> {
             .note("nothing is recorded under this trace id that you may see");
     }
     desk.output.text("trace", &lines)
-}
-
-/// Lists the newest entries, or exports all as NDJSON without the cap.
-///
-/// # Errors
-/// As [`events`].
-pub(crate) async fn audit(desk: &Desk, audit: &Audit) -> Result<(), Failure> {
-    let base = || {
-        Ask::get("/v1/audit")
-            .query("since", audit.since.as_deref().map(moment::since))
-            .query("until", audit.until.as_deref().map(moment::since))
-            .query("user", audit.user.clone())
-            .query("ref", audit.reference.clone())
-            .query("outcome", audit.outcome.clone())
-    };
-    if audit.action == AuditAction::List {
-        let body = desk.ask(base()).await?.value()?;
-        return desk.output.list("audit", &body, audit_line);
-    }
-    let mut cursor: Option<String> = None;
-    let mut seen = HashSet::new();
-    for _page in 0..MAX_PAGES {
-        let ask = base()
-            .query("limit", Some("500"))
-            .query("cursor", cursor.clone())
-            .header("accept", Some("application/json"));
-        let body = desk.ask(ask).await?.value()?;
-        let items = body.get("items").and_then(Value::as_array);
-        for item in items.into_iter().flatten() {
-            desk.output.raw(format!("{item}\n").as_bytes())?;
-        }
-        let next = body
-            .get("next_cursor")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        match next {
-            // A cursor that comes back would go round for ever.
-            Some(next) if seen.insert(next.clone()) => cursor = Some(next),
-            Some(_again) => return Err(Failure::protocol("the bridge repeats a cursor")),
-            None => return Ok(()),
-        }
-    }
-    Err(Failure::protocol(
-        "the audit trail has more pages than an export takes",
-    ))
-}
-
-fn audit_line(entry: &Value) -> String {
-    let time = ["ts", "at", "created_at"]
-        .iter()
-        .map(|name| text(entry, name))
-        .find(|time| !time.is_empty())
-        .unwrap_or_default();
-    let rest = facts(
-        entry,
-        &[
-            "seq", "user", "action", "ref", "outcome", "code", "call_id", "trace_id",
-        ],
-    );
-    format!("{}  {rest}", screen::one_line(time))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use api::wire::Rollback;
+use api::wire::{ApprovePin, Rollback};
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::{Desk, facts, sheet, text};
 use crate::ask::{Ask, LONG_WAIT};
 use crate::bridge::segment;
 use crate::failure::Failure;
-use crate::options::{Definition, Server};
+use crate::options::{Definition, PinAct, Server};
 use crate::output::Mode;
 use crate::screen;
 use crate::stdin;
@@ -66,6 +66,7 @@ pub(crate) async fn run(desk: &Desk, verb: &Server) -> Result<(), Failure> {
             saved(desk, ask.wait(LONG_WAIT)).await
         }
         Server::Test { name } => test(desk, name).await,
+        Server::Pins { name, act } => pins(desk, name, act.as_ref()).await,
     }
 }
 
@@ -151,6 +152,37 @@ fn change_lines(change: &Value) -> String {
         if let Some(value) = change.get(member).filter(|value| !value.is_null()) {
             let _ = write!(lines, "\n{mark} {value}");
         }
+    }
+    lines
+}
+
+async fn pins(desk: &Desk, name: &str, act: Option<&PinAct>) -> Result<(), Failure> {
+    let Some(PinAct::Approve { reference, hash }) = act else {
+        let ask = Ask::get(path(name, "/pins")).query("limit", Some("500"));
+        let body = desk.ask(ask).await?.value()?;
+        return desk.output.list("pins", &body, pin_lines);
+    };
+    let body = json!(ApprovePin {
+        reference: reference.clone(),
+        hash: hash.clone(),
+    });
+    let ask = Ask::post(path(name, "/pins/approve"), body.to_string().into_bytes());
+    let body = desk.ask(ask).await?.value()?;
+    match desk.output.mode {
+        Mode::Text => desk.output.text("pin", &pin_lines(&body)),
+        _ => desk.output.json("pin", &body.to_string()),
+    }
+}
+
+fn pin_lines(pin: &Value) -> String {
+    let mut lines = screen::one_line(text(pin, "ref"));
+    let told = ["state", "hash", "pinned_hash", "pinned_at", "approved_by"];
+    let _ = write!(lines, "  {}", facts(pin, &told));
+    let differences = pin.get("differences").and_then(Value::as_array);
+    for one in differences.into_iter().flatten() {
+        let pointer = screen::one_line(text(one, "pointer"));
+        let detail = screen::one_line(text(one, "detail"));
+        let _ = write!(lines, "\n    {pointer}: {detail}");
     }
     lines
 }

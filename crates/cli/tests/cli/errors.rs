@@ -64,7 +64,8 @@ fn a_confirmation_carries_its_approval_and_a_busy_bridge_its_patience() {
     refusal["approval"] = json!({"id": "apr_1", "confirm_token": "tok"});
     let bridge = Bridge::answering(move |_| Reply::With(428, "retry-after", "7", refusal.clone()));
     let error = Program::with(&bridge).run(&["call", "a.b"]).error();
-    assert_eq!(error["approval"]["confirm_token"], "tok");
+    // Whoever reads this may be a model: it learns what waits, and not the token.
+    assert_eq!(error["approval"], json!({"id": "apr_1"}));
     assert_eq!(
         (&error["retry_after_s"], &error["retryable"]),
         (&json!(7), &json!(true))
@@ -139,24 +140,6 @@ fn near_misses_say_what_was_meant() {
             .unwrap_or_default()
             .to_owned();
         assert!(hint.contains(&format!("`{meant}`")), "{line:?}: {hint}");
-    }
-}
-
-#[test]
-fn verbs_of_later_versions_are_named_as_such() {
-    let program = Program::alone();
-    for line in [
-        vec!["approve", "apr_1"],
-        vec!["deny", "apr_1"],
-        vec!["audit", "verify"],
-    ] {
-        let ended = program.run(&line);
-        assert_eq!(ended.code, 2, "{line:?}");
-        let message = ended.error()["message"].as_str().unwrap().to_owned();
-        assert!(
-            message.ends_with("is not in this version"),
-            "{line:?}: {message}"
-        );
     }
 }
 

@@ -54,12 +54,12 @@ fn answer(seen: &Seen) -> Reply {
             200,
             json!({"trace_id": "abc", "calls": [{"call_id": "call_1", "state": "failed", "ref": "a.b"}], "events": []}),
         ),
-        "GET /v1/audit" if seen.queries("cursor").is_empty() => Reply::Json(
+        "GET /v1/audit" if seen.queries("format") == ["ndjson"] => {
+            Reply::Text(200, "{\"seq\":1}\n{\"seq\":2}\n".to_owned())
+        }
+        "GET /v1/audit" => Reply::Json(
             200,
             json!({"items": [{"seq": 1, "ts": "t1", "user": "admin", "action": "call", "outcome": "succeeded"}], "next_cursor": "c2"}),
-        ),
-        "GET /v1/audit" => page(
-            &json!([{"seq": 2, "ts": "t2", "user": "admin", "action": "call", "outcome": "refused"}]),
         ),
         _ => answer_about_servers(seen),
     }
@@ -75,10 +75,19 @@ fn answer_about_servers(seen: &Seen) -> Reply {
         "POST /v1/servers" | "PUT /v1/servers/demo" | "POST /v1/servers/demo/rollback" => {
             Reply::Json(200, server())
         }
-        "DELETE /v1/servers/demo" | "DELETE /v1/sessions/ses_1" => Reply::Text(204, String::new()),
+        "DELETE /v1/servers/demo" | "DELETE /v1/sessions/ses_1" | "DELETE /v1/keys/k1" => {
+            Reply::Text(204, String::new())
+        }
         "GET /v1/servers/demo/diff" => {
             page(&json!([{"pointer": "/command/2", "from": "x", "to": "y"}]))
         }
+        "GET /v1/keys" => page(
+            &json!([{"key_id": "k1", "prefix": "pb_k1", "user": "ann", "workspaces": [], "scopes": [], "created_at": "t1", "last_used_at": "t2"}]),
+        ),
+        "POST /v1/keys" | "POST /v1/keys/k1/rotate" => Reply::Json(
+            201,
+            json!({"key_id": "k2", "key": "pb_k2_s", "user": "ann"}),
+        ),
         "POST /v1/servers/demo/test" => {
             Reply::Json(200, json!({"ok": true, "tools": 4, "duration_ms": 12}))
         }
@@ -126,6 +135,43 @@ fn sessions_and_offers_print_their_lines() {
     );
     let sheet = program.run(&["session", "inspect", "ses_1"]).ok();
     assert!(sheet.contains("stderr: \n  one\n  two\n"), "{sheet}");
+}
+
+#[test]
+fn keys_are_listed_without_secrets_and_a_new_one_is_printed_alone() {
+    let bridge = Bridge::answering(answer);
+    let program = Program::with(&bridge);
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["key", "list"],
+            "k1  ann  workspaces=[] scopes=[] created_at=t1 last_used_at=t2\n",
+        ),
+        (
+            &[
+                "key",
+                "create",
+                "ann",
+                "--scope",
+                "git.*",
+                "--expires",
+                "30d",
+            ],
+            "pb_k2_s\n",
+        ),
+        (&["key", "rotate", "k1", "--overlap", "10m"], "pb_k2_s\n"),
+        (&["key", "revoke", "k1"], ""),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(program.run(arguments).ok(), expected, "{arguments:?}");
+    }
+    assert_eq!(
+        bridge.wait_for("POST /v1/keys").json(),
+        json!({"user": "ann", "scopes": ["git.*"], "expires_in_s": 2_592_000})
+    );
+    assert_eq!(
+        bridge.wait_for("POST /v1/keys/k1/rotate").json(),
+        json!({"overlap_s": 600})
+    );
 }
 
 #[test]

@@ -104,6 +104,7 @@ fn stubborn(file: &Path) -> Target {
             .to_vec(),
         env: std::collections::BTreeMap::new(),
         cwd: None,
+        sandbox: transports::Sandbox::default(),
     });
     target.spec = Arc::new(spec);
     target

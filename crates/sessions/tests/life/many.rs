@@ -16,6 +16,7 @@ async fn ten_thousand_idle_sessions_live_are_pinged_in_turn_and_leave_nothing() 
     let server = FakeServer::legacy();
     let sessions = Sessions::new(SessionLimits {
         heartbeat: HEARTBEAT,
+        max_per_workspace: SESSIONS,
         ..lasting()
     });
     let target = target(&server, Isolation::Lane);

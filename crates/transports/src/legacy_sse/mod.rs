@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::connection::Inbound;
 use crate::error::{CloseReason, ConnectError, Executed, RequestError};
 use crate::http_answer::{self, Media};
-use crate::http_client::{Destination, HttpClient};
+use crate::http_bearer::Bearing;
+use crate::http_client::Destination;
 use crate::http_headers;
 use crate::pending::Pending;
 use crate::spec::{HttpSpec, ServerSpec};
@@ -48,7 +49,7 @@ type Answer = oneshot::Receiver<Outcome>;
 /// What calls and the reader share.
 #[derive(Debug)]
 struct Shared {
-    client: Arc<HttpClient>,
+    client: Bearing,
     /// Where to POST, as the `endpoint` event said.
     endpoint: Destination,
     base: HeaderMap,

@@ -186,19 +186,53 @@ fn plain_name(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
+/// How a name becomes addresses; asked once for each connection.
+#[derive(Clone)]
+pub(crate) struct Lookup(Arc<dyn Fn(String) -> Answering + Send + Sync>);
+
+type Answering = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
+
+impl Lookup {
+    /// The system's resolver.
+    pub(crate) fn system() -> Self {
+        Self(Arc::new(|host| {
+            Box::pin(async move {
+                let answer = tokio::net::lookup_host((host.as_str(), 0)).await?;
+                Ok(answer.take(MAX_ADDRESSES).collect())
+            })
+        }))
+    }
+
+    /// One that answers as told, each time anew.
+    #[cfg(test)]
+    pub(crate) fn scripted(
+        answer: impl Fn(&str) -> Vec<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |host| {
+            let answer = answer(&host);
+            Box::pin(async move { Ok(answer) })
+        }))
+    }
+}
+
 /// Resolves names for the connector; an answer with one refused address is refused whole.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) rules: Arc<Rules>,
+    pub(crate) lookup: Lookup,
+}
+
+impl std::fmt::Debug for GuardedResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("GuardedResolver").field(&self.rules).finish()
+    }
 }
 
 impl GuardedResolver {
     async fn resolve(self, host: String) -> Result<std::vec::IntoIter<SocketAddr>, OutboundError> {
         let unresolved = || OutboundError::Unresolved { host: host.clone() };
-        let answer = tokio::net::lookup_host((host.as_str(), 0))
-            .await
-            .map_err(|_| unresolved())?;
-        let addresses: Vec<SocketAddr> = answer.take(MAX_ADDRESSES).collect();
+        let answer = (self.lookup.0)(host.clone()).await;
+        let addresses = answer.map_err(|_| unresolved())?;
         if addresses.is_empty() {
             return Err(unresolved());
         }
@@ -354,6 +388,7 @@ mod tests {
     async fn a_name_that_resolves_to_a_closed_address_is_refused() {
         let resolver = |policy: OutboundPolicy| GuardedResolver {
             rules: Arc::new(Rules::new(&policy)),
+            lookup: Lookup::system(),
         };
         for name in ["localhost", "localhost."] {
             let refused = resolver(closed()).resolve(name.to_owned()).await;

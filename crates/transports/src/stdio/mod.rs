@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::connection::{Inbound, ProcessFacts, Supervision};
 use crate::error::{CloseReason, ConnectError, RequestError};
 use crate::pipe::Pipe;
+use crate::sandbox::{Level, ReportReader, SandboxFacts};
 use crate::spec::{StdioSpec, WireLimits};
 use crate::stderr_ring::StderrRing;
 use crate::supervise;
@@ -38,6 +39,8 @@ pub(crate) struct StdioCarrier {
     server: Arc<OnceLock<i32>>,
     supervised: bool,
     stderr: Arc<StderrRing>,
+    sandbox: Arc<OnceLock<SandboxFacts>>,
+    asked: Level,
     exit: watch::Receiver<Option<ExitStatus>>,
     reason: OnceLock<CloseReason>,
 }
@@ -49,42 +52,22 @@ impl StdioCarrier {
         limits: WireLimits,
         inbound: mpsc::Sender<Inbound>,
     ) -> Result<Self, ConnectError> {
-        let spawn = |detail: String| ConnectError::Spawn {
-            detail,
-            stderr: Vec::new(),
-        };
-        let program = spec
-            .argv
-            .first()
-            .ok_or_else(|| spawn("the command is empty".to_owned()))?;
-        find_program(program, spec).map_err(spawn)?;
-        let supervised = supervise::command(&spec.argv);
-        let is_supervised = supervised.is_some();
-        let command = supervised.unwrap_or_else(|| {
-            let mut command = Command::new(program);
-            command.args(&spec.argv[1..]);
-            command
-        });
-        let failed = |error: std::io::Error| ConnectError::Spawn {
-            detail: format!("{program} could not be started: {}", error.kind()),
-            stderr: Vec::new(),
-        };
         let mark = Mark::new();
-        let mut command = prepare(command, spec);
-        command.env(MARK_VARIABLE, mark.value());
-        let mut child = supervise::spawn_from_lasting_thread(command)
-            .await
-            .map_err(failed)?;
+        let (mut child, is_supervised) = launched(spec, &mark).await?;
         let (Some(pid), Some(stdin), Some(stdout), Some(errors)) = (
             child.id(),
             child.stdin.take(),
             child.stdout.take(),
             child.stderr.take(),
         ) else {
-            return Err(spawn("the pipes of the process are missing".to_owned()));
+            return Err(not_spawned(
+                "the pipes of the process are missing".to_owned(),
+            ));
         };
         let stderr = Arc::new(StderrRing::default());
-        let drained = tokio::spawn(drain(errors, Arc::clone(&stderr)));
+        let sandbox = Arc::new(OnceLock::new());
+        let kept = (Arc::clone(&stderr), Arc::clone(&sandbox));
+        let drained = tokio::spawn(drain(errors, kept));
         let (exited, exit) = watch::channel(None);
         let server = Arc::new(OnceLock::new());
         let sweep = {
@@ -104,6 +87,8 @@ impl StdioCarrier {
             server,
             supervised: is_supervised,
             stderr,
+            sandbox,
+            asked: spec.sandbox.level,
             exit,
             reason: OnceLock::new(),
         })
@@ -222,8 +207,20 @@ impl StdioCarrier {
             pid: server,
             pgid: server,
             supervision,
+            sandbox: self.sandbox_facts(),
             rss_bytes: tree::resident_bytes(self.pid),
         }
+    }
+
+    /// What the process said of its sandbox before it became the server.
+    fn sandbox_facts(&self) -> SandboxFacts {
+        let told = || self.sandbox.get().cloned();
+        let why = if self.supervised {
+            "the process said nothing of it"
+        } else {
+            "this program cannot start itself again to apply it"
+        };
+        told().unwrap_or_else(|| SandboxFacts::nothing(self.asked, why))
     }
 
     pub(crate) fn stderr_tail(&self) -> Vec<String> {
@@ -240,10 +237,49 @@ impl Drop for StdioCarrier {
     }
 }
 
-async fn drain(mut errors: ChildStderr, ring: Arc<StderrRing>) {
+fn not_spawned(detail: String) -> ConnectError {
+    ConnectError::Spawn {
+        detail,
+        stderr: Vec::new(),
+    }
+}
+
+/// Starts the process, and whether a supervisor stands above it.
+async fn launched(spec: &StdioSpec, mark: &Mark) -> Result<(Child, bool), ConnectError> {
+    let program = spec
+        .argv
+        .first()
+        .ok_or_else(|| not_spawned("the command is empty".to_owned()))?;
+    find_program(program, spec).map_err(not_spawned)?;
+    let supervised = supervise::command(&spec.argv, &spec.sandbox);
+    let is_supervised = supervised.is_some();
+    let command = supervised.unwrap_or_else(|| {
+        let mut command = Command::new(program);
+        command.args(&spec.argv[1..]);
+        command
+    });
+    let mut command = prepare(command, spec);
+    command.env(MARK_VARIABLE, mark.value());
+    let child = supervise::spawn_from_lasting_thread(command)
+        .await
+        .map_err(|error| {
+            not_spawned(format!("{program} could not be started: {}", error.kind()))
+        })?;
+    Ok((child, is_supervised))
+}
+
+async fn drain(
+    mut errors: ChildStderr,
+    (ring, sandbox): (Arc<StderrRing>, Arc<OnceLock<SandboxFacts>>),
+) {
     let mut chunk = vec![0; 4096];
+    let mut report = ReportReader::default();
     while let Ok(count @ 1..) = errors.read(&mut chunk).await {
-        ring.push(&chunk[..count]);
+        let (facts, rest) = report.split(&chunk[..count]);
+        if let Some(facts) = facts {
+            let _ = sandbox.set(facts);
+        }
+        ring.push(&rest);
     }
 }
 

@@ -181,6 +181,10 @@ pub fn parse(bytes: &[u8]) -> Result<Incoming, NotJsonRpc> {
 }
 
 fn parse_one(bytes: &[u8]) -> Result<Incoming, NotJsonRpc> {
+    // A list would be taken for the members in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(NotJsonRpc);
+    }
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|_| NotJsonRpc)?;
     let params = envelope.params.map(ToOwned::to_owned);
     // `"id": null` reads as absent: a notification may not carry one, and no request of a peer may use it.

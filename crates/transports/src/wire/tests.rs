@@ -243,3 +243,9 @@ fn a_cancellation_and_an_answer_are_well_formed() {
         Ok(Incoming::Notification(_))
     ));
 }
+
+#[test]
+fn a_list_inside_a_batch_is_no_message() {
+    assert!(parse(br#"[[1,"tools/list",null,null,null]]"#).is_err());
+    assert!(parse(br#"[{"jsonrpc":"2.0","method":"a"},[1,"x",null,null,null]]"#).is_err());
+}

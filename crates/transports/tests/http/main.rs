@@ -33,6 +33,7 @@ fn spec(url: &str) -> ServerSpec {
                 allow_private: true,
                 ..OutboundPolicy::default()
             },
+            bearer: None,
         }),
         era: EraChoice::Auto,
         timeouts: Timeouts::default(),

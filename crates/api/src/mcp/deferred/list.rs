@@ -32,7 +32,8 @@ pub(super) async fn tools(visit: &Visit) -> Result<String, BrokerError> {
     let whole = few.len() <= FEW;
     let mut list = String::from("[");
     if whole {
-        for item in &few {
+        // A quarantined text may be just what it is quarantined for.
+        for item in few.iter().filter(|item| !item.quarantined) {
             push(&mut list, &direct(&item.entry));
         }
         if offers(visit).await? {
@@ -100,6 +101,9 @@ fn chosen(visit: &Visit) -> Vec<Ref> {
 fn exposed(visit: &Visit) -> Vec<String> {
     let broker = &visit.app.broker;
     let definition = |reference: Ref| {
+        if broker.is_quarantined(&visit.asker, &reference.server, &reference.name) {
+            return None;
+        }
         let raw = broker.tool_definition(&visit.asker, &reference.server, &reference.name)?;
         Some(renamed(&raw, &alias(&reference)))
     };

@@ -14,7 +14,7 @@ use crate::catalogue::{Wanted, catalogue_caller};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::example::example;
 use crate::operations::{Broker, Inner};
-use crate::policy::{self, Decision};
+use crate::policy::{Decision, Subject};
 
 /// Longest wait for servers that were never listed when help is asked.
 const HELP_WAIT: Duration = Duration::from_secs(10);
@@ -116,8 +116,13 @@ impl Inner {
         let Some(entry) = self.catalogues.entry(&server, wanted).await? else {
             return Ok(None);
         };
-        let hints = server.definition.corrected(&reference.name, entry.hints);
-        if policy::decide(who, &reference, hints) == Decision::Hide {
+        let hints = self.pins.hints(&server, &who.user, &entry);
+        let subject = Subject {
+            reference: &reference,
+            hints,
+            arguments: None,
+        };
+        if self.policy.now().decide(who, subject).decision == Decision::Hide {
             return Ok(None);
         }
         let slot = self.catalogues.slot_for(&server, &who.user);
@@ -125,6 +130,10 @@ impl Inner {
             hints,
             score: None,
             stale: slot.shown().stale_since.is_some(),
+            quarantined: self
+                .pins
+                .standing(&server, &who.user, &entry)
+                .is_quarantined(),
             entry: Arc::clone(&entry),
         };
         Ok(Some(help(item)))

@@ -1,5 +1,6 @@
 //! `test_server`: opens a server apart from its sessions, lists it, and leaves nothing behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sessions::{Caller, Isolation, Lane, Target};
@@ -10,11 +11,12 @@ use super::{TestReport, check_author};
 use crate::agents::Owner;
 use crate::asker::Asker;
 use crate::catalogue::era_name;
-use crate::definition::Definition;
+use crate::definition::{Checked, Definition, Lead};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::operations::{Broker, Inner};
 use crate::policy;
 use crate::principal::Role;
+use crate::registry::{Server, Source};
 use crate::upstream_fault::Upstream;
 
 /// How long a tested server may take to answer and list.
@@ -34,24 +36,24 @@ impl Broker {
     ) -> Result<TestReport, BrokerError> {
         let inner = &self.inner;
         policy::require_manager(&asker.principal, &[Role::Operator, Role::Admin])?;
-        let (target, redactions) = if let Some(definition) = definition {
-            let name = ServerName::new(name)
-                .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
-            let checked = inner.pass_gate(asker, &name, &definition)?;
-            let owner = Owner::new(&asker.principal.workspace, &asker.principal.user);
-            let target = inner.agents.trial_target(&owner, &name, &checked)?;
-            (target, checked.redactions)
+        let server = if let Some(definition) = definition {
+            Arc::new(inner.unsaved(asker, name, definition)?)
         } else {
             let server = inner.server_or_fault(asker, name)?;
             check_author(asker, &server.definition)?;
-            (server.target()?.clone(), server.redactions().clone())
-        };
-        let upstream = Upstream {
-            server: name,
-            redactions: &redactions,
+            server
         };
         let started = Instant::now();
-        let tested = inner.try_out(asker, target, upstream).await;
+        let tested = match inner.vault.personal(&server, &asker.principal.user).await {
+            Ok(own) => {
+                let upstream = Upstream {
+                    server: name,
+                    redactions: own.redactions(),
+                };
+                inner.try_out(asker, own.target()?.clone(), upstream).await
+            }
+            Err(fault) => Err(fault),
+        };
         let mut report = tested.unwrap_or_else(|fault| TestReport {
             fault: Some(fault),
             ..TestReport::default()
@@ -62,6 +64,35 @@ impl Broker {
 }
 
 impl Inner {
+    /// A server that stands nowhere, for trying it out.
+    fn unsaved(
+        &self,
+        asker: &Asker,
+        name: &str,
+        definition: Definition,
+    ) -> Result<Server, BrokerError> {
+        let name = ServerName::new(name)
+            .map_err(|error| Fault::new(ErrorCode::InvalidArguments, error.to_string()))?;
+        let checked = self.pass_gate(asker, &name, &definition)?;
+        let who = &asker.principal;
+        let owner = Owner::new(&who.workspace, &who.user);
+        let target = self.agents.trial_target(&owner, &name, &checked)?;
+        Ok(Server {
+            name,
+            workspace: who.workspace.clone(),
+            version: 0,
+            source: Source::Api,
+            definition,
+            checked: Ok(Checked {
+                lead: Lead::Server(target),
+                ..checked
+            }),
+            created_at: None,
+            created_by: None,
+            via: None,
+        })
+    }
+
     /// A session of its own, closed again: what is saved and what is in use stay as they are.
     async fn try_out(
         &self,

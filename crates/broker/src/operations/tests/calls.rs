@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::call_state::CallState;
+use crate::operations::audit::AuditQuery;
 use crate::operations::calls::{Admitted, ListCalls};
-use crate::operations::records::{AuditQuery, EventQuery};
+use crate::operations::records::EventQuery;
 
 #[tokio::test]
 async fn a_call_reaches_the_server_with_its_arguments_untouched_and_a_trace() {
@@ -109,8 +110,10 @@ async fn a_dry_run_checks_everything_and_sends_nothing() {
     assert_eq!((found.decision, found.read_only), ("allow", false));
     assert!(!found.preview.contains("\"x\""), "{}", found.preview);
     let viewer = asker("vic", Role::Viewer);
-    let denied = bench.broker.call_tool(&viewer, dry).await.unwrap_err();
-    assert_eq!(denied.code, ErrorCode::PolicyDenied);
+    let CallAnswer::Checked(denied) = bench.broker.call_tool(&viewer, dry).await.unwrap() else {
+        panic!("what policy says is told");
+    };
+    assert_eq!(denied.decision, "deny");
     assert_eq!(bench.fake.calls(), 0);
     bench.stop().await;
 }
@@ -266,11 +269,12 @@ async fn every_call_has_a_row_and_refused_ones_are_audited_too() {
         .unwrap();
     assert_eq!(rows.items[0].code.as_deref(), Some("tool_not_found"));
     assert_eq!(rows.items[2].detail.as_deref(), Some("message: string"));
-    let forbidden = bench
+    let others = bench
         .broker
         .list_audit(&asker("vic", Role::Operator), AuditQuery::default())
-        .await;
-    assert_eq!(forbidden.unwrap_err().code, ErrorCode::Forbidden);
+        .await
+        .unwrap();
+    assert!(others.items.is_empty());
     bench.stop().await;
 }
 

@@ -1,12 +1,14 @@
 //! The operations through the public methods of [`Broker`]: a real store, and servers that speak MCP.
 
 mod agents;
+mod audit;
 mod calls;
 mod catalogs;
 mod dialogue;
 mod ends;
 mod keys;
 mod others;
+mod pins;
 mod principals;
 mod reads;
 mod servers;

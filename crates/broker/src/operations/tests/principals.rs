@@ -3,8 +3,8 @@
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::operations::api_keys::{CreateKey, FreshKey};
 use crate::operations::page::PageRequest;
-use crate::operations::principals::{CreateKey, FreshKey};
 
 /// The first admin, a workspace `team`, its operator `bob` and his key.
 async fn team(broker: &Broker) -> (Asker, FreshKey) {

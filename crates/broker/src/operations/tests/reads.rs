@@ -8,7 +8,7 @@ use crate::call::CallId;
 use crate::call_state::CallState;
 use crate::ledger::{CallKind, Intent, Settled};
 
-fn row(workspace: &str) -> (Intent, Settled) {
+pub(super) fn row(workspace: &str) -> (Intent, Settled) {
     let workspace = WorkspaceId::new(workspace).unwrap();
     let intent = Intent {
         id: CallId::mint(),
@@ -29,6 +29,7 @@ fn row(workspace: &str) -> (Intent, Settled) {
         created_at: chrono::Utc::now(),
         agent_id: None,
         deadline_at: None,
+        approval_id: None,
     };
     let settled = Settled {
         id: intent.id,
@@ -40,6 +41,7 @@ fn row(workspace: &str) -> (Intent, Settled) {
         code: None,
         result: None,
         fault: None,
+        frees_key: None,
     };
     (intent, settled)
 }

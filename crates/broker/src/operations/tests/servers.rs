@@ -4,8 +4,8 @@ use transports::ServerName;
 
 use super::*;
 use crate::definition::Definition;
+use crate::operations::audit::AuditQuery;
 use crate::operations::page::PageRequest;
-use crate::operations::records::AuditQuery;
 use crate::operations::servers::IfMatch;
 
 fn definition(json: &str) -> Definition {

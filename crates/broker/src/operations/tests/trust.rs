@@ -4,6 +4,7 @@ use secrecy::ExposeSecret as _;
 use sqlx::{AnyConnection, Connection as _, Executor as _};
 
 use super::*;
+use crate::access::Credential;
 use crate::keys::KeyWish;
 
 /// Time goes by; everything else stands still meanwhile.
@@ -51,6 +52,26 @@ async fn a_key_revoked_by_another_node_ends_within_a_second() {
     later(Duration::from_millis(1001)).await;
     let fault = bench.broker.authenticate(&token, None).await.unwrap_err();
     assert_eq!(fault.code, ErrorCode::Unauthenticated);
+    elsewhere.shutdown().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_holds_a_stream_hears_of_a_key_another_node_revoked_and_of_nothing_else() {
+    let bench = Bench::new().await;
+    let (key_id, token) = key(&bench).await;
+    let credential = Credential::Token(token.into());
+    let held = bench.broker.admit(&credential, None).await.unwrap();
+    let broker = bench.broker.clone();
+    let mut lost = tokio::spawn(async move { broker.until_lost(credential, held).await });
+    let elsewhere = Store::open(&bench.url()).await.unwrap();
+    // Another's rights change: asked anew, and nothing is lost.
+    let bob = UserId::new("bob").unwrap();
+    elsewhere.put_user(&bob, &[]).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(1500), &mut lost).await;
+    assert!(early.is_err());
+    assert!(elsewhere.revoke_key(&key_id).await.unwrap());
+    tokio::time::timeout(PATIENCE, lost).await.unwrap().unwrap();
     elsewhere.shutdown().await;
     bench.stop().await;
 }

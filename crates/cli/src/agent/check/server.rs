@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_saphyr::Spanned;
 use transports::{
-    Endpoint, EraChoice, HttpSpec, OutboundPolicy, ServerName, ServerSpec, StdioSpec, Timeouts,
-    WireLimits,
+    Endpoint, EraChoice, HttpSpec, OutboundPolicy, Sandbox, ServerName, ServerSpec, StdioSpec,
+    Timeouts, WireLimits,
 };
 use url::Url;
 
@@ -72,6 +72,8 @@ impl PlannedServer {
                 argv: argv.clone(),
                 env: self.settings(env, "env", secrets)?,
                 cwd: cwd.clone(),
+                // The agent's file is its user's own word, and has none of this.
+                sandbox: Sandbox::none(),
             }),
             Way::Http { url, headers, sse } => {
                 let spec = HttpSpec {
@@ -82,6 +84,7 @@ impl PlannedServer {
                         allow_private: true,
                         ..OutboundPolicy::default()
                     },
+                    bearer: None,
                 };
                 if *sse {
                     Endpoint::LegacySse(spec)

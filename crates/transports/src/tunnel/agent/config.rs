@@ -87,7 +87,7 @@ fn same_stdio(one: &StdioSpec, two: &StdioSpec) -> bool {
             .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
             .collect()
     };
-    one.argv == two.argv && one.cwd == two.cwd && env(one) == env(two)
+    one.argv == two.argv && one.cwd == two.cwd && one.sandbox == two.sandbox && env(one) == env(two)
 }
 
 fn same_http(one: &HttpSpec, two: &HttpSpec) -> bool {

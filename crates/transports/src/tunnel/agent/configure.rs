@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::config::AgentServer;
 use crate::name::ServerName;
+use crate::sandbox::Sandbox;
 use crate::spec::{Endpoint, EraChoice, ServerSpec, StdioSpec, Timeouts, WireLimits};
 
 /// The text is no list of servers.
@@ -27,6 +28,8 @@ struct Definition {
     env: BTreeMap<String, String>,
     #[serde(default)]
     cwd: Option<PathBuf>,
+    #[serde(default)]
+    sandbox: Sandbox,
     era: EraChoice,
     /// Connect, probe, initialize, close.
     timeouts_ms: [u64; 4],
@@ -68,6 +71,7 @@ fn definition(server: &AgentServer) -> Option<Definition> {
             .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
             .collect(),
         cwd: stdio.cwd.clone(),
+        sandbox: stdio.sandbox.clone(),
         era: server.spec.era,
         timeouts_ms: [
             timeouts.connect,
@@ -97,6 +101,7 @@ fn server(definition: Definition) -> Result<AgentServer, BadConfigure> {
                     .map(|(name, value)| (name, SecretString::from(value)))
                     .collect(),
                 cwd: definition.cwd,
+                sandbox: definition.sandbox,
             }),
             era: definition.era,
             timeouts: Timeouts {
@@ -127,6 +132,10 @@ mod tests {
                 argv: vec!["files".to_owned(), "--all".to_owned()],
                 env: BTreeMap::from([("KEY".to_owned(), SecretString::from("s3cr3t"))]),
                 cwd: Some(PathBuf::from("/data")),
+                sandbox: Sandbox {
+                    processes: Some(7),
+                    ..Sandbox::none()
+                },
             }),
             era: EraChoice::Legacy,
             timeouts: Timeouts::default(),

@@ -268,6 +268,7 @@ async fn replacing_keeps_what_did_not_change_and_finishes_calls_on_what_goes() {
                 argv: vec!["/nonexistent".to_owned(), argument.to_owned()],
                 env: std::collections::BTreeMap::new(),
                 cwd: None,
+                sandbox: crate::Sandbox::default(),
             }),
             ..fake.spec("child").unwrap()
         },

@@ -1,0 +1,94 @@
+//! Tells each answer how its caller's buckets of calls stand: `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers). Refuses nobody.
+
+use std::fmt::Write as _;
+
+use axum::response::Response;
+use broker::{Broker, Principal, RateStanding};
+use http::{HeaderName, HeaderValue};
+use sessions::{UserId, WorkspaceId};
+
+/// What is left: `"user";r=57;t=5`.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// What there is: `"user";q=100;w=10`.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Whose buckets an answer tells of.
+#[derive(Debug)]
+pub(crate) struct Told {
+    user: UserId,
+    workspace: WorkspaceId,
+}
+
+/// How they stand.
+pub(crate) type Standings = [Option<RateStanding>; 2];
+
+impl Told {
+    pub(crate) fn of(principal: &Principal) -> Self {
+        Self {
+            user: principal.user.clone(),
+            workspace: principal.workspace.clone(),
+        }
+    }
+
+    /// How they stand now, after the request.
+    pub(crate) fn now(&self, broker: &Broker) -> Standings {
+        broker.rate_standings(&self.user, &self.workspace)
+    }
+}
+
+/// With both headers, where there is a bucket at all.
+pub(crate) fn dressed(mut response: Response, standings: Option<Standings>) -> Response {
+    let (mut policy, mut left) = (String::new(), String::new());
+    for one in standings.into_iter().flatten().flatten() {
+        let comma = if policy.is_empty() { "" } else { ", " };
+        let scope = one.scope;
+        // Writing to a String cannot fail.
+        let _ = write!(
+            policy,
+            "{comma}\"{scope}\";q={};w={}",
+            one.quota, one.window_s
+        );
+        let _ = write!(
+            left,
+            "{comma}\"{scope}\";r={};t={}",
+            one.remaining, one.reset_s
+        );
+    }
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::try_from(text.as_str())) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_headers_name_each_bucket_and_nothing_is_said_without_one() {
+        let one = |scope, remaining| {
+            Some(RateStanding {
+                scope,
+                quota: 100,
+                window_s: 10,
+                remaining,
+                reset_s: 5,
+            })
+        };
+        let standings = [one("user", 57), one("workspace", 3)];
+        let answer = dressed(Response::default(), Some(standings));
+        assert_eq!(
+            answer.headers()[RATE_LIMIT_POLICY],
+            r#""user";q=100;w=10, "workspace";q=100;w=10"#
+        );
+        assert_eq!(
+            answer.headers()[RATE_LIMIT],
+            r#""user";r=57;t=5, "workspace";r=3;t=5"#
+        );
+        let answer = dressed(Response::default(), Some([None, None]));
+        assert!(answer.headers().is_empty());
+    }
+}
