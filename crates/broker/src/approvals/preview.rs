@@ -10,6 +10,7 @@ use crate::arguments::Arguments;
 use crate::definition::{Definition, Redactions, TransportKind};
 use crate::instant::rfc3339;
 use crate::ledger::Row;
+use crate::redaction::{MASK, is_secret_name};
 
 /// Calls told of in `history`.
 pub(crate) const HISTORY: usize = 5;
@@ -18,7 +19,8 @@ const MAX_CHARS: usize = 1024;
 const MAX_MEMBERS: usize = 50;
 /// Largest preview of arguments, in bytes of JSON; over it only names and types are shown.
 const MAX_BYTES: usize = 16 * 1024;
-/// Names of members whose values are secrets more often than not.
+/// Parts of names whose values are secrets more often than not, beside those every text is cleaned by: a preview shows
+/// rather too little.
 const SECRET_NAMES: [&str; 9] = [
     "password",
     "passwd",
@@ -160,7 +162,7 @@ fn shown(value: &Value, redactions: &Redactions) -> Value {
             let mut some = Map::new();
             for (name, one) in all.iter().take(MAX_MEMBERS) {
                 let one = if is_secret(name) {
-                    json!("[redacted]")
+                    json!(MASK)
                 } else {
                     shown(one, redactions)
                 };
@@ -194,7 +196,7 @@ fn is_secret(name: &str) -> bool {
         .filter(|one| one.is_alphanumeric())
         .flat_map(char::to_lowercase)
         .collect();
-    SECRET_NAMES.iter().any(|secret| plain.contains(secret))
+    is_secret_name(name) || SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }
 
 #[cfg(test)]
@@ -205,11 +207,14 @@ mod tests {
     fn secrets_are_left_out_hidden_characters_shown_and_long_texts_cut_aloud() {
         let value = json!({
             "to": "ann\u{202e}", "API-Key": "k", "nested": [{"client_secret": {"a": 1}}],
+            "session-cookie": "c", "accessKey": "k", "secretive": "s",
             "long": "x".repeat(2000), "many": vec![1; 60], "bad\u{200b}name": 1,
         });
         let shown = shown(&value, &Redactions::default());
         assert_eq!(shown["to"], "ann<U+202E>");
-        assert_eq!(shown["API-Key"], "[redacted]");
+        for name in ["API-Key", "session-cookie", "accessKey", "secretive"] {
+            assert_eq!(shown[name], MASK, "{name}");
+        }
         assert_eq!(shown["nested"][0]["client_secret"], "[redacted]");
         assert!(
             shown["long"]
