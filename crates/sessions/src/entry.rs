@@ -158,14 +158,19 @@ impl Entry {
 
     /// How long until its time is over if nobody uses it; `None` = it may stay for good.
     pub(crate) fn remaining(&self, limits: &SessionLimits) -> Option<Duration> {
+        let life = self.life(limits)?;
+        Some(life.saturating_sub(self.opened.elapsed()))
+    }
+
+    /// From its opening to the end of its time if nobody uses it again; the same each time it is asked.
+    fn life(&self, limits: &SessionLimits) -> Option<Duration> {
         let keep_ms = self.keep_ms.load(Ordering::Relaxed);
         if keep_ms > 0 {
-            let left = keep_ms.saturating_sub(self.since_opened_ms());
-            return Some(Duration::from_millis(left));
+            return Some(Duration::from_millis(keep_ms));
         }
-        let by_idle = (!limits.idle.is_zero()).then(|| limits.idle.saturating_sub(self.idle_for()));
-        let by_age =
-            (!limits.ttl.is_zero()).then(|| limits.ttl.saturating_sub(self.opened.elapsed()));
+        let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
+        let by_idle = (!limits.idle.is_zero()).then(|| used.saturating_add(limits.idle));
+        let by_age = (!limits.ttl.is_zero()).then_some(limits.ttl);
         by_idle.into_iter().chain(by_age).min()
     }
 
@@ -203,7 +208,9 @@ impl Entry {
             generation,
             last_ping,
             last_error,
-            expires_at: self.remaining(limits).map(|wait| SystemTime::now() + wait),
+            expires_at: self
+                .life(limits)
+                .and_then(|life| self.opened_at.checked_add(life)),
             stderr: connection
                 .map(|connection| connection.stderr_tail())
                 .unwrap_or_default(),

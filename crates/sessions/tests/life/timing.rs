@@ -68,3 +68,16 @@ async fn servers_that_answer_no_heartbeat_do_not_starve_the_others() {
         assert_eq!(unheard, 0, "round {round}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_tells_the_same_end_however_often_it_is_asked() {
+    let server = FakeServer::legacy();
+    let sessions = Sessions::new(SessionLimits::default());
+    visit(&sessions, &caller("ann"), &target(&server, Isolation::User)).await;
+    let told = sessions.list()[0].expires_at;
+    assert!(told.is_some_and(|end| end > SystemTime::now()));
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_micros(1_300)).await;
+        assert_eq!(sessions.list()[0].expires_at, told);
+    }
+}
