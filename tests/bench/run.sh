@@ -8,8 +8,8 @@ harness=${PAPERBOT_BENCH_HARNESS:-../shared/bench}
 [ -d "$harness" ] || { echo "bench: no load generator at $harness; set PAPERBOT_BENCH_HARNESS" >&2; exit 1; }
 target=${CARGO_TARGET_DIR:-$PWD/target}
 (cd "$harness" && CARGO_TARGET_DIR="$target/harness" cargo build --release --quiet)
-cargo build --release --locked --quiet --package paperbot-api --bin paperbot-mcpd
+cargo build --profile dist --locked --quiet --package paperbot-api --bin paperbot-mcpd
 # Alone, so that no feature of the daemon is linked into the client.
-cargo build --release --locked --quiet --package paperbot-cli
-cargo build --release --locked --quiet --package paperbot-tests --bin bench-get --bin bench-keyed --bin bench-static
-PYTHONDONTWRITEBYTECODE=1 exec python3 tests/bench/bench.py --bin "$target/release" --harness "$target/harness/release" "$@"
+cargo build --profile dist --locked --quiet --package paperbot-cli
+cargo build --profile dist --locked --quiet --package paperbot-tests --bin bench-get --bin bench-keyed --bin bench-static
+PYTHONDONTWRITEBYTECODE=1 exec python3 tests/bench/bench.py --bin "$target/dist" --harness "$target/harness/release" "$@"

@@ -1,6 +1,6 @@
 //! W3C trace context: read from the caller, minted when absent, sent upstream in `_meta`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use uuid::Uuid;
 
@@ -13,6 +13,9 @@ pub struct Trace {
     state: Option<String>,
 }
 
+/// A trace id as text, and `traceparent` with it.
+const TRACE_ID_BYTES: usize = 32;
+const TRACEPARENT_BYTES: usize = 55;
 /// Longest `tracestate` carried on; the W3C recommendation for what must be propagated.
 pub const MAX_TRACESTATE_BYTES: usize = 512;
 
@@ -57,13 +60,18 @@ impl Trace {
     /// The trace id, 32 hex digits: `X-Trace-Id`, and `trace_id` in every answer.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{:032x}", self.id)
+        let mut text = String::with_capacity(TRACE_ID_BYTES);
+        let _ = write!(text, "{:032x}", self.id);
+        text
     }
 
     /// `traceparent` as sent upstream, with our own span as the parent.
     #[must_use]
     pub fn traceparent(&self) -> String {
-        self.to_string()
+        let mut text = String::with_capacity(TRACEPARENT_BYTES);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{self}");
+        text
     }
 
     /// `tracestate` as the caller gave it.

@@ -13,6 +13,9 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// What there is: `"user";q=100;w=10`.
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// Room for both buckets in one header.
+const HEADER_BYTES: usize = 64;
+
 /// Whose buckets an answer tells of.
 #[derive(Debug)]
 pub(crate) struct Told {
@@ -39,8 +42,12 @@ impl Told {
 
 /// With both headers, where there is a bucket at all.
 pub(crate) fn dressed(mut response: Response, standings: Option<Standings>) -> Response {
-    let (mut policy, mut left) = (String::new(), String::new());
-    for one in standings.into_iter().flatten().flatten() {
+    let Some(standings) = standings else {
+        return response;
+    };
+    let text = || String::with_capacity(HEADER_BYTES);
+    let (mut policy, mut left) = (text(), text());
+    for one in standings.into_iter().flatten() {
         let comma = if policy.is_empty() { "" } else { ", " };
         let scope = one.scope;
         // Writing to a String cannot fail.

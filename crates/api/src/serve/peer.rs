@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 use http::Version;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
@@ -101,12 +105,17 @@ impl Peer {
 
     /// Looks for the FIN by itself: hyper does not read while a handler works. False when the connection broke.
     async fn until_half_closed(&self, stream: &TcpStream) -> bool {
-        let mut byte = [0_u8; 1];
         while !self.half_closed() {
-            match stream.peek(&mut byte).await {
+            if stream.readable().await.is_err() {
+                return false;
+            }
+            match receive(stream, &mut [0], MsgFlags::MSG_PEEK) {
                 Ok(0) => self.read_end(),
-                // Bytes hyper has still to read: nothing to learn before it has.
+                // Bytes hyper has still to read, or has read: nothing to learn for now.
                 Ok(_) => tokio::time::sleep(LOOK_PAUSE).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
                 Err(_) => return false,
             }
         }
@@ -173,7 +182,7 @@ impl Read for PeerIo {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             let read = CHUNK.with_borrow_mut(|chunk| {
-                let read = self.stream.try_read(&mut chunk[..room]);
+                let read = receive(&self.stream, &mut chunk[..room], MsgFlags::empty());
                 if let Ok(count) = read {
                     buffer.put_slice(&chunk[..count]);
                 }
@@ -190,6 +199,27 @@ impl Read for PeerIo {
             }
         }
     }
+}
+
+/// Receives what is there. Less than there is room for means that it was all: the stream then counts as empty until
+/// the kernel says otherwise, which saves the read that would only find that out (tokio's own `poll_read` does the
+/// same, but wants the stream for itself).
+fn receive(stream: &TcpStream, room: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
+    let mut all = None;
+    let received = stream.try_io(Interest::READABLE, || {
+        let count = loop {
+            match recv(stream.as_raw_fd(), room, flags) {
+                Err(Errno::EINTR) => {}
+                received => break received?,
+            }
+        };
+        if count == 0 || count == room.len() {
+            return Ok(count);
+        }
+        all = Some(count);
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    all.map_or(received, Ok)
 }
 
 impl PeerIo {
@@ -246,10 +276,7 @@ impl Write for PeerIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A socket that is already gone needs no farewell.
-        let _ = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&*self.stream),
-            nix::sys::socket::Shutdown::Write,
-        );
+        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Write);
         Poll::Ready(Ok(()))
     }
 }

@@ -4,11 +4,16 @@ use std::fmt;
 
 use uuid::Uuid;
 
+const PREFIX: &str = "call_";
+
 /// A call's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub Uuid);
 
 impl CallId {
+    /// Its length as text.
+    const BYTES: usize = PREFIX.len() + uuid::fmt::Hyphenated::LENGTH;
+
     /// A new id; ids rise with time.
     #[must_use]
     pub fn mint() -> Self {
@@ -23,12 +28,17 @@ impl CallId {
     /// Reads `call_<uuid>`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text.strip_prefix("call_")?).ok().map(Self)
+        Uuid::try_parse(text.strip_prefix(PREFIX)?).ok().map(Self)
     }
 }
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call_{}", self.0)
+        // In one piece: a text made of it then needs no second place.
+        let mut text = [0; Self::BYTES];
+        let (prefix, id) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        self.0.hyphenated().encode_lower(id);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
