@@ -48,5 +48,7 @@ pub mod serve;
 #[cfg(feature = "daemon")]
 mod suggestion;
 #[cfg(feature = "daemon")]
+mod traced;
+#[cfg(feature = "daemon")]
 mod tunnels;
 pub mod wire;

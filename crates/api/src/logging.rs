@@ -1,23 +1,57 @@
 //! Logs on stderr, as JSON or text. Whatever they say, they hold no argument, result, token or header.
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::LogFormat;
 use crate::config::sections::Log;
+use crate::traced::WithTrace;
 
 /// What libraries may say: rmcp tells whole messages at info, sqlx tells statements.
 const QUIET: [&str; 4] = ["rmcp=warn", "hyper=warn", "hyper_util=warn", "sqlx=warn"];
 
 /// Starts logging; does nothing when it was started before.
 pub fn start(log: &Log) {
-    let filter = filter(&log.level);
-    let builder = fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Someone else's subscriber (a test's) stays.
-    let _ = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(false).compact().try_init(),
-    };
+    let _ = subscriber(&log.level, log.format, std::io::stderr).try_init();
+}
+
+/// What writes the log: a line for each event, with the trace it belongs to.
+pub(crate) fn subscriber<W>(
+    level: &str,
+    format: LogFormat,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = fmt().with_writer(writer).with_env_filter(filter(level));
+    match format {
+        LogFormat::Json => Box::new(
+            builder
+                .json()
+                .map_event_format(|lines| WithTrace {
+                    lines: lines.flatten_event(true),
+                    end: "}\n",
+                    member: [r#","trace_id":""#, r#"""#],
+                })
+                .finish(),
+        ),
+        LogFormat::Text => Box::new(
+            builder
+                .with_ansi(false)
+                .compact()
+                .map_event_format(|lines| WithTrace {
+                    lines,
+                    end: "\n",
+                    member: [" trace_id=", ""],
+                })
+                .finish(),
+        ),
+    }
 }
 
 fn filter(level: &str) -> EnvFilter {

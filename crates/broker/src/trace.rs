@@ -65,6 +65,12 @@ impl Trace {
         text
     }
 
+    /// The trace id as a number.
+    #[must_use]
+    pub fn number(&self) -> u128 {
+        self.id
+    }
+
     /// `traceparent` as sent upstream, with our own span as the parent.
     #[must_use]
     pub fn traceparent(&self) -> String {

@@ -29,7 +29,6 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sessions::{UserId, WorkspaceId};
 use tower::Service as _;
-use tracing::Instrument as _;
 
 use self::address::Remote;
 use self::cors::Page;
@@ -39,6 +38,7 @@ use crate::answer;
 use crate::app::{Live, Shared};
 use crate::meters::Meters;
 use crate::problem::Refused;
+use crate::traced::{traced, within};
 
 /// Routes without a credential, GET and HEAD only. Everything else needs one.
 pub const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/health"];
@@ -95,14 +95,17 @@ impl Front {
         let trace = headers::trace(request.headers());
         let trace_id = trace.id();
         let path = request.uri().path().to_owned();
+        let number = trace.number();
         // Whatever is logged while this request is handled holds its trace.
-        let span = tracing::info_span!("api.request", trace_id = %trace_id);
-        let handled =
-            AssertUnwindSafe(self.handle(request, trace).instrument(span.clone())).catch_unwind();
+        let handled = traced(number, self.handle(request, trace));
+        let handled = AssertUnwindSafe(handled).catch_unwind();
         let (outcome, page) = match handled.await {
             Ok(handled) => handled,
             Err(_panic) => {
-                tracing::error!(trace_id = %trace_id, http.path = %path, "a request handler panicked");
+                within(
+                    number,
+                    || tracing::error!(http.path = %path, "a request handler panicked"),
+                );
                 let refused = Refused::new(
                     ErrorCode::Internal,
                     "the bridge failed; the trace id finds it in its log",
@@ -125,7 +128,7 @@ impl Front {
                 .append(WWW_AUTHENTICATE, BASIC_CHALLENGE);
         }
         self.meters.answered(status);
-        span.in_scope(|| {
+        within(number, || {
             let (http_status, code) = (status.as_u16(), code.map_or("-", ErrorCode::as_str));
             if status.is_client_error() || status.is_server_error() {
                 tracing::info!(http.path = %path, http.status = http_status, code, "refused");
