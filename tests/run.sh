@@ -13,8 +13,7 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- --deny warnings
 tests/deny.sh
 RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --locked
-# The end-to-end tests run the programs themselves.
-cargo build --workspace --bins --locked
+# The end-to-end tests run the programs themselves: cargo builds them along with the tests.
 cargo test --workspace --locked
 tests/size.sh
 # Last: the scores of the official conformance suites must not sink.
