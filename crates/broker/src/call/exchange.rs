@@ -14,7 +14,9 @@ use transports::{Era, Notification, Params, Request, RequestError};
 
 use super::core_tasks;
 use super::questions::{self, Questions, Source};
+use super::rounds;
 use super::run::Job;
+use super::server_tasks;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
 use crate::gate::Permit;
 use crate::operations::Inner;
@@ -87,7 +89,7 @@ async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, Broke
             .map_err(|fault| unreadable(fault, &upstream))?;
         match again {
             Some(sent) if result.is_input_required() => {
-                let asked = questions::next_round(inner, &job, sent, &result);
+                let asked = rounds::next_round(inner, &job, sent, &result);
                 params = asked.await.map_err(|fault| unreadable(fault, &upstream))?;
             }
             None if result.is_input_required() && !job.takes_input_required() => {
@@ -99,6 +101,10 @@ async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, Broke
                 let task = drives_task.then(|| core_tasks::begun(&result)).flatten();
                 if let Some(id) = task {
                     return core_tasks::result(inner, &job, (&lease, &upstream), id).await;
+                }
+                if modern && result.is_task() && !job.follows_server_tasks() {
+                    let of = (&lease, &upstream);
+                    return Box::pin(server_tasks::result(inner, &job, of, &result)).await;
                 }
                 inner.tasks_of.note(&job.caller.user, &job.server, &result);
                 return Ok(result);
