@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use transports::{Mirror, Params, ServerName};
 
 use super::brought::{Becomes, Brought, brought};
-use super::ending::{Shape, failure};
+use super::ending::{Shape, failure, kept};
 use super::envelope::Id;
 use super::exchange::Exchange;
 use super::problem::RpcFault;
@@ -203,7 +203,7 @@ pub(super) fn ended(visit: &Visit, view: &CallView, shape: Shape) -> Result<Vec<
             return Err(visit.fault(&fault));
         }
     };
-    failure(visit, fault, shape.failures)
+    failure(visit, &kept(fault), shape.failures)
 }
 
 /// The member of `_meta` that holds the token of an approval, on faces whose tools are the servers' own. It is the

@@ -180,6 +180,15 @@ fn results(visit: &Visit, fault: &Fault) -> Result<Outcome, RpcFault> {
     failure(visit, fault, Failures::Results).map(Outcome::Result)
 }
 
+/// A failure before a tool was called. Where a task was to be begun, a result that is none would not be understood.
+fn refused(visit: &Visit, given: &Given, fault: &Fault) -> Result<Outcome, RpcFault> {
+    let begins_task = given.extra.get("task").is_some();
+    if begins_task && visit.client.revision().has_core_tasks() {
+        return Err(visit.fault(fault));
+    }
+    results(visit, fault)
+}
+
 fn text_result(visit: &Visit, text: &str) -> Vec<u8> {
     let kind = if visit.client.revision().is_modern() {
         r#""resultType":"complete","#
@@ -193,7 +202,7 @@ fn text_result(visit: &Visit, text: &str) -> Vec<u8> {
 async fn call_any(visit: Visit, given: Given) -> Result<Outcome, RpcFault> {
     let wanted: tools::CallAny = match parsed("call_tool", &given) {
         Ok(wanted) => wanted,
-        Err(fault) => return results(&visit, &fault),
+        Err(fault) => return refused(&visit, &given, &fault),
     };
     let request = CallTool {
         reference: wanted.reference,
@@ -211,7 +220,7 @@ async fn run(visit: Visit, given: Given, mut request: CallTool) -> Result<Outcom
     let Some(reference) = Ref::parse(&request.reference) else {
         let mut fault = Fault::new(ErrorCode::ToolNotFound, "there is no such tool");
         fault.hint = Some("a ref is server.tool; find_tools finds them".to_owned());
-        return results(&visit, &fault);
+        return refused(&visit, &given, &fault);
     };
     let asked = Asked {
         id: given.id,

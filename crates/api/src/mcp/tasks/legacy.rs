@@ -68,6 +68,10 @@ pub(in crate::mcp) fn begin(visit: Visit, call: CallRun, token: Option<Box<RawVa
 /// Tells on the session's GET stream what a task tells while nobody waits for its result. Its questions wait for
 /// `tasks/result`.
 pub(in crate::mcp) fn accompany(visit: Arc<Visit>, mut call: CallRun) {
+    // Without a runtime nothing is told any more.
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
     let tasks = visit.mcp().tasks.clone();
     tasks.spawn(async move {
         let Client::Legacy(session) = &visit.client else {

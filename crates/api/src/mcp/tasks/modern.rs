@@ -7,7 +7,7 @@ use transports::{ResultHead, wire};
 
 use super::related::unrelated;
 use super::{POLL_INTERVAL_MS, TTL_MS, answer, find, knows_no_tasks, open, shape};
-use crate::mcp::ending::failure;
+use crate::mcp::ending::{failure, kept};
 use crate::mcp::envelope::Call;
 use crate::mcp::problem::RpcFault;
 use crate::mcp::reply::{self, Outcome};
@@ -91,8 +91,7 @@ fn completed(view: &CallView) -> String {
 /// What a model can repair is a result, as it would have been without a task.
 fn failed(visit: &Visit, view: &CallView) -> (&'static str, String) {
     let unknown = || Fault::new(ErrorCode::OutcomeUnknown, "how it ended is not known");
-    let fault = view.fault.as_deref().cloned();
-    let fault = fault.map_or_else(unknown, Box::new);
+    let fault = view.fault.as_deref().map_or_else(unknown, kept);
     match failure(visit, &fault, shape(visit).failures) {
         Ok(result) => {
             let result = String::from_utf8_lossy(&result);
