@@ -176,7 +176,8 @@ async fn tasks_work(place: impl FnOnce(&str, &str) -> String) {
     let url = format!("http://{}", bridge.authority);
     let program = upstreams::built("paperbot-mcp").display().to_string();
     let place = place(&url, &program);
-    let command = [&node(), &script, &place, &call, &slow].map(String::as_str);
+    let node = node();
+    let command = [node.as_str(), &script, &place, &call, &slow];
     ran_as_tasks(&run(&command, &bridge.admin_key).await.json);
 }
 
