@@ -105,12 +105,12 @@ pub(super) fn core_tasks() -> Option<(Cow<'static, str>, Box<RawValue>)> {
 pub(super) fn with_extension(
     mut members: Vec<(Cow<'static, str>, Box<RawValue>)>,
 ) -> Box<RawValue> {
-    match members.iter_mut().find(|(name, _)| name == "extensions") {
-        Some((_, value)) => *value = with(value, TASKS_EXTENSION_NAME, "{}"),
-        None => {
-            let extension = with(RawValue::NULL, TASKS_EXTENSION_NAME, "{}");
-            members.push(("extensions".into(), extension));
-        }
+    let said = members.iter_mut().find(|(name, _)| name == "extensions");
+    if let Some((_, value)) = said {
+        *value = with(value, TASKS_EXTENSION_NAME, "{}");
+    } else {
+        let extension = with(RawValue::NULL, TASKS_EXTENSION_NAME, "{}");
+        members.push(("extensions".into(), extension));
     }
     object(members.into_iter())
 }

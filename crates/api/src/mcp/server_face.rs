@@ -86,9 +86,10 @@ async fn words(visit: &Visit, kind: Kind) -> Words {
         return Words::Modern;
     }
     let may_be_task = kind == Kind::Tool && revision.has_core_tasks();
-    match may_be_task {
-        true if matches!(tasks::whose(visit).await, Ok(Whose::Bridge)) => Words::Tasks,
-        _ => Words::Legacy,
+    if may_be_task && matches!(tasks::whose(visit).await, Ok(Whose::Bridge)) {
+        Words::Tasks
+    } else {
+        Words::Legacy
     }
 }
 

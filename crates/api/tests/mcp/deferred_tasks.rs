@@ -156,9 +156,21 @@ async fn a_legacy_client_runs_any_tool_as_a_task() {
         1,
         "{told}"
     );
-    let told = new.answer(7, "tasks/get", task.clone()).await;
+    let told = new.answer(7, "tasks/get", task).await;
     assert_eq!(told["error"]["code"], -32602, "{told}");
 
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_fails_as_a_task_fails_as_without_one_and_what_cannot_begin_is_an_error() {
+    let (_upstreams, bridge) = bridge().await;
+    let client = Legacy::open(&bridge, "/mcp", json!({})).await;
+    let slow = as_task(call("new.slow", &json!({})));
+    let told = client.answer(6, "tools/call", slow).await;
+    let task = json!({"taskId": told["result"]["task"]["taskId"]});
+    let told = client.answer(7, "tasks/cancel", task.clone()).await;
+    assert_eq!(told["result"]["status"], "cancelled", "{told}");
     // Our own tools fail by results; so does what was cancelled.
     let told = client.answer(8, "tasks/result", task.clone()).await;
     assert_eq!(

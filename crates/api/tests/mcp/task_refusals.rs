@@ -211,6 +211,10 @@ async fn tasks_are_listed_page_by_page_and_a_foreign_cursor_is_void() {
     }
     assert_eq!(sizes, [20, 20, 5]);
     assert_eq!(listed, begun);
+    // Methods of the other kind of tasks do not exist here.
+    let update = json!({"taskId": begun[0]});
+    let told = client.answer(6, "tasks/update", update).await;
+    assert_eq!(told["error"]["code"], -32601, "{told}");
     for wrong in [json!("x"), json!(7), json!(""), json!(null)] {
         let told = client
             .answer(4, "tasks/list", json!({"cursor": wrong}))

@@ -197,6 +197,21 @@ async fn a_tool_that_demands_a_task_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_task_a_modern_server_begins_unasked_is_waited_for() {
+    let (upstream, bridge) = bridge(Era::Modern).await;
+    let job = json!({"ref": "fake.job", "arguments": {"how": "unasked"}});
+    let told = bridge.post("/v1/calls", &job).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(told.json()["content"][0]["text"], "the result");
+    assert_eq!(upstream.last("tasks/get").unwrap()["taskId"], "unasked");
+    let legacy = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
+    let job = json!({"name": "job", "arguments": {"how": "unasked"}});
+    let told = legacy.answer(1, "tools/call", job).await;
+    assert_eq!(text(&told), "the result", "{told}");
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_task_nobody_waits_for_is_cancelled() {
     let upstream = Upstream::start(Era::Legacy).await;
     upstream.demand_task();

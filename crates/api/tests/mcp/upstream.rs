@@ -340,21 +340,7 @@ async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
         ),
         "completion/complete" => page("completion", json!({"values": ["x"], "y": 1.0})),
         "tools/call" => call(inner, message).await,
-        "tasks/get" if era == Era::Modern => {
-            whole(&result(message, inner.jobs.told(&message["params"]), era))
-        }
-        "tasks/update" if era == Era::Modern => {
-            inner.jobs.update(&message["params"]);
-            whole(&result(message, json!({}), era))
-        }
-        "tasks/get" => whole(&result(message, task("completed"), era)),
-        "tasks/result" if era == Era::Legacy => {
-            if message["params"]["taskId"] == "late" {
-                inner.released.notified().await;
-            }
-            page("content", json!([{"type": "text", "text": "the result"}]))
-        }
-        "tasks/cancel" => whole(&result(message, task("cancelled"), era)),
+        method if method.starts_with("tasks/") => about_task(inner, message).await,
         "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" | "ping" => {
             whole(&result(message, json!({}), era))
         }
@@ -388,10 +374,33 @@ fn task(status: &str) -> Value {
     json!({"taskId": "t1", "status": status, "x": 1.0, "ttl": 60000})
 }
 
+async fn about_task(inner: &Inner, message: &Value) -> Response {
+    let (era, params) = (inner.era, &message["params"]);
+    let told = match (message["method"].as_str().unwrap_or_default(), era) {
+        ("tasks/get", Era::Modern) => inner.jobs.told(params),
+        ("tasks/update", Era::Modern) => {
+            inner.jobs.update(params);
+            json!({})
+        }
+        ("tasks/cancel", Era::Modern) => json!({}),
+        ("tasks/get", Era::Legacy) => task("completed"),
+        ("tasks/result", Era::Legacy) => {
+            if params["taskId"] == "late" {
+                inner.released.notified().await;
+            }
+            json!({"content": [{"type": "text", "text": "the result"}]})
+        }
+        ("tasks/cancel", Era::Legacy) => task("cancelled"),
+        _ => return error(message, -32601, &Value::Null),
+    };
+    whole(&result(message, told, era))
+}
+
 /// A job that becomes a task for those who can follow one.
 fn job(inner: &Inner, message: &Value) -> Response {
     let params = &message["params"];
     let extensions = &params["_meta"][format!("{META}clientCapabilities")]["extensions"];
+    let unasked = params["arguments"]["how"] == "unasked";
     let taskless = inner.taskless.load(Ordering::SeqCst);
     let told = match inner.era {
         _ if params["arguments"]["how"] == "badly" => {
@@ -405,7 +414,9 @@ fn job(inner: &Inner, message: &Value) -> Response {
             }
             json!({ "task": task })
         }
-        Era::Modern if extensions[TASKS].is_object() => Jobs::begun(&params["arguments"]["how"]),
+        Era::Modern if unasked || extensions[TASKS].is_object() => {
+            Jobs::begun(&params["arguments"]["how"])
+        }
         Era::Legacy | Era::Modern => json!({"content": [{"type": "text", "text": "at once"}]}),
     };
     whole(&result(message, told, inner.era))

@@ -98,22 +98,34 @@ async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, Broke
                 return Err(unreadable(fault, &upstream));
             }
             _ => {
-                let task = drives_task.then(|| core_tasks::begun(&result)).flatten();
-                if let Some(id) = task {
-                    return core_tasks::result(inner, &job, (&lease, &upstream), id).await;
-                }
-                if modern && result.is_task() && !job.follows_server_tasks() {
-                    let of = (&lease, &upstream);
-                    return Box::pin(server_tasks::result(inner, &job, of, &result)).await;
-                }
-                inner.tasks_of.note(&job.caller.user, &job.server, &result);
-                return Ok(result);
+                let of = (&lease, &upstream);
+                return finished(inner, &job, of, (result, drives_task)).await;
             }
         }
     }
     let detail = format!("the server asked back more than {MAX_ROUNDS} times");
     let fault = Fault::new(ErrorCode::UpstreamProtocolError, detail);
     Err(unreadable(fault, &upstream))
+}
+
+/// What the last round came to: a task that the caller does not follow is waited for.
+async fn finished(
+    inner: &Arc<Inner>,
+    job: &Job,
+    (lease, upstream): (&SessionLease, &Upstream<'_>),
+    (result, drives_task): (ToolResult, bool),
+) -> Result<ToolResult, BrokerError> {
+    let task = drives_task.then(|| core_tasks::begun(&result)).flatten();
+    if let Some(id) = task {
+        return Box::pin(core_tasks::result(inner, job, (lease, upstream), id)).await;
+    }
+    let modern = lease.peer().era == Era::Modern;
+    if modern && result.is_task() && !job.follows_server_tasks() {
+        let of = (lease, upstream);
+        return Box::pin(server_tasks::result(inner, job, of, &result)).await;
+    }
+    inner.tasks_of.note(&job.caller.user, &job.server, &result);
+    Ok(result)
 }
 
 /// Why there is no answer.
