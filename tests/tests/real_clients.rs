@@ -148,6 +148,49 @@ async fn the_first_typescript_sdk_over_stdio() {
     a_script_works_over_stdio(&node(), "ts_sdk_v1.mjs", &["legacy"]).await;
 }
 
+/// Tasks of 2025-11-25 on the deferred face: the server behind knows none.
+fn ran_as_tasks(said: &Value) {
+    assert!(said["capability"]["requests"]["tools"]["call"].is_object());
+    let kinds = json!(["taskCreated", "taskStatus", "result"]);
+    assert_eq!(said["said"], kinds, "{said}");
+    let result = said["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(result.contains("operation completed"), "{said}");
+    assert!(!said["progress"].as_array().unwrap().is_empty(), "{said}");
+    assert_eq!(said["cancelled"]["status"], "cancelled", "{said}");
+    assert_eq!(said["listed"], json!(["cancelled", "completed"]), "{said}");
+}
+
+/// A client runs one tool to its end and cancels another, both as tasks; `place` of the bridge's address and program.
+async fn tasks_work(place: impl FnOnce(&str, &str) -> String) {
+    let home = tempfile::tempdir().unwrap();
+    let bridge = bridge(&home).await;
+    let script = clients::folder().join("ts_sdk_v1_tasks.mjs");
+    let script = script.display().to_string();
+    let lasting = |seconds: u32| {
+        json!({"name": "call_tool", "arguments": {
+            "ref": "everything.trigger-long-running-operation",
+            "arguments": {"duration": seconds, "steps": 6}}})
+        .to_string()
+    };
+    let (call, slow) = (lasting(3), lasting(600));
+    let url = format!("http://{}", bridge.authority);
+    let program = upstreams::built("paperbot-mcp").display().to_string();
+    let place = place(&url, &program);
+    let node = node();
+    let command = [node.as_str(), &script, &place, &call, &slow];
+    ran_as_tasks(&run(&command, &bridge.admin_key).await.json);
+}
+
+#[tokio::test]
+async fn the_first_typescript_sdk_runs_tools_as_tasks() {
+    tasks_work(|url, _| format!("{url}/mcp")).await;
+}
+
+#[tokio::test]
+async fn the_first_typescript_sdk_runs_tools_as_tasks_over_stdio() {
+    tasks_work(|url, program| json!([program, "--url", url, "mcp"]).to_string()).await;
+}
+
 #[tokio::test]
 async fn the_second_typescript_sdk_over_stdio_in_both_eras() {
     a_script_works_over_stdio(&node(), "ts_sdk_v2.mjs", &["legacy", MODERN]).await;

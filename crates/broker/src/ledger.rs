@@ -12,7 +12,7 @@ use sessions::{Lane, SessionId, WorkspaceId};
 
 pub(crate) use self::kept::kept_result;
 use self::kept::{keep, restore};
-pub use self::words::{CallKind, HeldKey, Intent, Row, RowFilter, Settled};
+pub use self::words::{CallKind, HeldKey, Intent, Row, RowFilter, Settled, Tasks};
 pub(crate) use self::written::Written;
 use crate::asker::Asker;
 use crate::audit::OnUnavailable;

@@ -12,15 +12,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use transports::{Era, Mirror, Params, ServerName};
+use transports::{Mirror, Params, ServerName};
 
-use super::ending::{Shape, failure};
+use super::brought::{Becomes, Brought, brought};
+use super::ending::{Shape, failure, kept};
 use super::envelope::Id;
 use super::exchange::Exchange;
 use super::problem::RpcFault;
 use super::reply::{self, Outcome};
-use super::tasks::TASK_AFTER;
-use super::visit::{Client, Visit};
+use super::tasks::{self, TASK_AFTER};
+use super::visit::Visit;
 use super::{headers, held};
 
 /// What is asked, beyond what the broker is told.
@@ -55,9 +56,24 @@ pub(super) struct Terms {
     pub(super) answers: Vec<(String, Box<RawValue>)>,
     /// What is not answered soon becomes a task.
     pub(super) may_become_task: bool,
+    /// The result of a task of 2025-11-25 is waited for.
+    pub(super) of_task: bool,
 }
 
 impl Terms {
+    /// For whoever waits for the result of a task of 2025-11-25.
+    pub(super) fn of_task((id, token): (Id, Option<Box<RawValue>>), shape: Shape) -> Self {
+        Self {
+            id,
+            token,
+            shape,
+            place: String::new(),
+            answers: Vec::new(),
+            may_become_task: false,
+            of_task: true,
+        }
+    }
+
     /// When the call becomes a task, counted from now.
     pub(super) fn task_at(&self) -> Option<Instant> {
         self.may_become_task.then(|| Instant::now() + TASK_AFTER)
@@ -72,53 +88,10 @@ impl Asked<'_> {
             shape: self.shape,
             place: self.place,
             answers: brought.answers,
-            may_become_task: brought.knows_tasks,
+            may_become_task: brought.becomes == Becomes::Soon,
+            of_task: false,
         }
     }
-}
-
-/// What a modern request brings for an older server, which would not understand it.
-#[derive(Debug, Default)]
-struct Brought {
-    /// `requestState`: the request takes up a call that waits here.
-    state: Option<Box<RawValue>>,
-    /// `inputResponses`.
-    answers: Vec<(String, Box<RawValue>)>,
-    /// The call may be answered by a task.
-    knows_tasks: bool,
-}
-
-/// Takes out of the parameters what is for the bridge. A modern server keeps its own state, which is passed on
-/// unread.
-async fn brought(
-    visit: &Visit,
-    asked: &Asked<'_>,
-    params: &mut Params,
-) -> Result<Brought, RpcFault> {
-    const MEMBERS: [&str; 3] = ["requestState", "inputResponses", "task"];
-    let Client::Modern(_) = &visit.client else {
-        return Ok(Brought::default());
-    };
-    let knows_tasks = asked.may_be_task && visit.client.abilities().knows_tasks_extension();
-    // Most requests bring nothing, and then nothing is looked up.
-    if !knows_tasks && MEMBERS.iter().all(|name| params.get(name).is_none()) {
-        return Ok(Brought::default());
-    }
-    let (lane, server) = (visit.lane(), asked.server.as_str());
-    let broker = &visit.app.broker;
-    let peer = broker.server_peer(&visit.asker, server, &lane).await;
-    let peer = peer.map_err(|fault| visit.fault(&fault))?;
-    if peer.era == Era::Modern {
-        return Ok(Brought::default());
-    }
-    let [state, answers, task] = MEMBERS.map(|name| take(params, name));
-    // A task of the core of 2025-11-25, which no client of this revision could follow.
-    drop(task);
-    Ok(Brought {
-        state,
-        answers: held::answers(answers.as_deref())?,
-        knows_tasks,
-    })
 }
 
 /// Calls a tool; `meta` and `extra` are members of the message the broker does not know.
@@ -136,9 +109,15 @@ pub(super) async fn tool(
         return resume(visit, asked, brought).await;
     }
     let mut side = visit.side(meta, extra);
-    side.asks_later = brought.knows_tasks;
+    if brought.becomes != Becomes::Nothing {
+        tasks::prepare(&mut side);
+    }
     request.client = Some(Box::new(side));
     match visit.app.broker.admit_call(&visit.asker, request).await {
+        Ok(Admitted::Pending(pending)) if brought.becomes == Becomes::AtOnce => {
+            let task = tasks::begin(visit, pending.follow(), asked.token);
+            Ok(Outcome::Result(task))
+        }
         Ok(Admitted::Pending(pending)) => {
             let terms = asked.terms(brought);
             let exchange = Exchange::new(Arc::new(visit), terms, pending.follow());
@@ -148,6 +127,8 @@ pub(super) async fn tool(
         Ok(Admitted::Answer(_)) => {
             Err(visit.fault(&Fault::new(ErrorCode::Internal, "no call was begun")))
         }
+        // Where a task was to be begun, a result that is none would not be understood.
+        Err(fault) if brought.becomes == Becomes::AtOnce => Err(visit.fault(&fault)),
         Err(fault) => told(&visit, &fault, asked.shape),
     }
 }
@@ -193,22 +174,22 @@ async fn resume(visit: Visit, asked: Asked<'_>, brought: Brought) -> Result<Outc
         .get_call(&visit.asker, &call_id, Duration::ZERO)
         .await;
     let view = view.map_err(|fault| visit.fault(&fault))?;
-    ended(&visit, &view, asked.shape)
+    ended(&visit, &view, asked.shape).map(Outcome::Result)
 }
 
-fn ended(visit: &Visit, view: &CallView, shape: Shape) -> Result<Outcome, RpcFault> {
+/// The result of a call that has ended.
+///
+/// # Errors
+/// How it failed, where that is an error in this shape.
+pub(super) fn ended(visit: &Visit, view: &CallView, shape: Shape) -> Result<Vec<u8>, RpcFault> {
     let fault = match (&view.result, &view.fault) {
         (Some(result), _) => {
             let modern = visit.client.revision().is_modern();
-            return Ok(Outcome::Result(shape.result(
-                result,
-                modern,
-                |raw, lacking| {
-                    let mut json = Vec::with_capacity(raw.len() + lacking.len() + 2);
-                    reply::push_with(&mut json, raw, lacking);
-                    json
-                },
-            )));
+            return Ok(shape.result(result, modern, |raw, lacking| {
+                let mut json = Vec::with_capacity(raw.len() + lacking.len() + 2);
+                reply::push_with(&mut json, raw, lacking);
+                json
+            }));
         }
         (None, Some(fault)) => fault,
         (None, None) if view.state.is_terminal() => {
@@ -222,7 +203,7 @@ fn ended(visit: &Visit, view: &CallView, shape: Shape) -> Result<Outcome, RpcFau
             return Err(visit.fault(&fault));
         }
     };
-    told(visit, fault, shape)
+    failure(visit, &kept(fault), shape.failures)
 }
 
 /// The member of `_meta` that holds the token of an approval, on faces whose tools are the servers' own. It is the

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use broker::operations::passing::ServerPeer;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use transports::{Era, Params, wire};
 
@@ -17,7 +18,7 @@ pub(super) struct Offered {
     pub(super) tools: Option<Listed>,
     pub(super) prompts: Option<Listed>,
     pub(super) resources: Option<Listed>,
-    pub(super) logging: Option<serde::de::IgnoredAny>,
+    pub(super) logging: Option<IgnoredAny>,
 }
 
 /// A list that may change.
@@ -47,34 +48,80 @@ impl Offered {
     }
 }
 
-/// The capabilities a client is told.
-pub(super) fn told(peer: &ServerPeer, revision: Revision) -> Box<RawValue> {
-    let same_era = revision.is_modern() == (peer.era == Era::Modern);
-    if same_era {
-        return peer.capabilities.as_ref().to_owned();
+/// Tasks of 2025-11-25, as the bridge has them.
+const CORE_TASKS: &str = r#"{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#;
+
+/// Whether a server has tasks of the kind that clients of this revision know.
+pub(super) fn has_tasks(peer: &ServerPeer, revision: Revision) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Told {
+        tasks: Option<IgnoredAny>,
+        extensions: Extensions,
     }
-    // Tasks of the core and of the extension are two protocols. Towards an older server the bridge has tasks itself.
-    let tasks_here = revision.is_modern();
-    let mut members = Params::from_raw(&peer.capabilities).0;
-    members.retain(|(name, _)| name != "tasks");
-    if tasks_here && members.iter().all(|(name, _)| name != "extensions") {
-        members.push(("extensions".into(), object(std::iter::empty())));
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Extensions {
+        #[serde(rename = "io.modelcontextprotocol/tasks")]
+        tasks: Option<IgnoredAny>,
     }
-    let told = members.into_iter().map(|(name, value)| {
-        let value = match (&*name, tasks_here) {
-            ("extensions", true) => with(&value, TASKS_EXTENSION_NAME),
-            ("extensions", false) => without(&value, TASKS_EXTENSION_NAME),
-            _ => value,
-        };
-        (name, value)
-    });
-    object(told)
+    let told: Told = serde_json::from_str(peer.capabilities.get()).unwrap_or_default();
+    match peer.era {
+        Era::Modern => revision.is_modern() && told.extensions.tasks.is_some(),
+        Era::Legacy => !revision.is_modern() && told.tasks.is_some(),
+    }
 }
 
-fn with(raw: &RawValue, more: &'static str) -> Box<RawValue> {
+/// The capabilities a client is told: tasks of its kind, the server's own or else the bridge's, and none of the other.
+pub(super) fn told(peer: &ServerPeer, revision: Revision) -> Box<RawValue> {
+    let same_era = revision.is_modern() == (peer.era == Era::Modern);
+    let knows_tasks = revision.is_modern() || revision.has_core_tasks();
+    if same_era && (!knows_tasks || has_tasks(peer, revision)) {
+        return peer.capabilities.as_ref().to_owned();
+    }
+    let mut members = Params::from_raw(&peer.capabilities).0;
+    members.retain(|(name, _)| name != "tasks");
+    if revision.is_modern() {
+        return with_extension(members);
+    }
+    if !same_era {
+        for (_, value) in members.iter_mut().filter(|(name, _)| name == "extensions") {
+            *value = without(value, TASKS_EXTENSION_NAME);
+        }
+    }
+    if knows_tasks {
+        members.extend(core_tasks());
+    }
+    object(members.into_iter())
+}
+
+/// The member by which the bridge offers tasks of 2025-11-25.
+pub(super) fn core_tasks() -> Option<(Cow<'static, str>, Box<RawValue>)> {
+    let raw = RawValue::from_string(CORE_TASKS.to_owned());
+    raw.ok().map(|raw| ("tasks".into(), raw))
+}
+
+/// Capabilities, of either side, with the extension.
+pub(super) fn with_extension(
+    mut members: Vec<(Cow<'static, str>, Box<RawValue>)>,
+) -> Box<RawValue> {
+    let said = members.iter_mut().find(|(name, _)| name == "extensions");
+    if let Some((_, value)) = said {
+        *value = with(value, TASKS_EXTENSION_NAME, "{}");
+    } else {
+        let extension = with(RawValue::NULL, TASKS_EXTENSION_NAME, "{}");
+        members.push(("extensions".into(), extension));
+    }
+    object(members.into_iter())
+}
+
+/// The same object with one member more, or another one of that name.
+pub(super) fn with(raw: &RawValue, more: &'static str, json: &str) -> Box<RawValue> {
     let mut members = Params::from_raw(raw).0;
     members.retain(|(name, _)| name != more);
-    members.push((more.into(), object(std::iter::empty())));
+    let value = RawValue::from_string(json.to_owned());
+    let value = value.unwrap_or_else(|_| RawValue::NULL.to_owned());
+    members.push((more.into(), value));
     object(members.into_iter())
 }
 
@@ -129,7 +176,42 @@ mod tests {
         assert_eq!(told(&server, Revision::V2026_07_28).get(), modern);
         assert_eq!(
             told(&server, Revision::V2025_11_25).get(),
+            r#"{"extensions":{"a.b/c":{}},"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#
+        );
+        assert_eq!(
+            told(&server, Revision::V2025_06_18).get(),
             r#"{"extensions":{"a.b/c":{}},"tools":{}}"#
         );
+    }
+
+    #[test]
+    fn who_has_no_tasks_of_the_clients_kind_gets_the_bridges() {
+        let (core, extension) = (Revision::V2025_11_25, Revision::V2026_07_28);
+        let plain = r#"{"tools":{}, "extensions":{"a.b/c":{}}}"#;
+        for (era, said, revision, own) in [
+            (Era::Legacy, r#"{"tasks":{}}"#, core, true),
+            (Era::Legacy, r#"{"tasks":{}}"#, extension, false),
+            (Era::Legacy, plain, core, false),
+            (Era::Modern, plain, extension, false),
+            (Era::Modern, r#"{"tasks":{}}"#, core, false),
+            (
+                Era::Modern,
+                r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#,
+                extension,
+                true,
+            ),
+        ] {
+            let server = peer(era, said);
+            assert_eq!(has_tasks(&server, revision), own, "{era:?} {said}");
+            assert_eq!(told(&server, revision).get() == said, own, "{era:?} {said}");
+        }
+        let server = peer(Era::Modern, plain);
+        assert_eq!(
+            told(&server, extension).get(),
+            r#"{"tools":{},"extensions":{"a.b/c":{},"io.modelcontextprotocol/tasks":{}}}"#
+        );
+        // A revision without tasks is told what the server said.
+        let server = peer(Era::Legacy, plain);
+        assert_eq!(told(&server, Revision::V2025_06_18).get(), plain);
     }
 }

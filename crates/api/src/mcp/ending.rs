@@ -1,6 +1,9 @@
 //! How a call's end becomes an answer: the server's own result, one made from it, or a failure in words.
 
+use std::sync::Arc;
+
 use broker::operations::calls::ToolResult;
+use broker::{Fault, UpstreamRpc};
 use serde_json::json;
 use transports::ResultHead;
 
@@ -49,13 +52,27 @@ impl Shape {
     }
 }
 
+/// A kept failure as the server's own error again, where it was one. Its number and its words are kept, the words
+/// without secrets; its data is not.
+pub(super) fn kept(fault: &Fault) -> Box<Fault> {
+    let mut fault = Box::new(fault.clone());
+    if let (None, Some((_, Some(code)))) = (&fault.rpc, &fault.upstream) {
+        fault.rpc = Some(Arc::new(UpstreamRpc {
+            code: *code,
+            message: fault.detail.clone(),
+            data: None,
+        }));
+    }
+    fault
+}
+
 /// A failure as a result for the model, or as an error for its host.
 ///
 /// # Errors
 /// The JSON-RPC error, where it is one.
 pub(super) fn failure(
     visit: &Visit,
-    fault: &broker::Fault,
+    fault: &Fault,
     failures: Failures,
 ) -> Result<Vec<u8>, RpcFault> {
     use broker::ErrorCode::{

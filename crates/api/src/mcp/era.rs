@@ -78,6 +78,11 @@ impl Revision {
         self <= Self::V2025_03_26
     }
 
+    /// Tasks are in the core.
+    pub(super) fn has_core_tasks(self) -> bool {
+        self == Self::V2025_11_25
+    }
+
     /// A stream begins with an event of an id and no data, which older clients take for a broken message.
     pub(super) fn primes_streams(self) -> bool {
         self == Self::V2025_11_25

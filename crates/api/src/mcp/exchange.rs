@@ -11,16 +11,16 @@ use broker::{BrokerError, CallRun, Happening, InputAnswer, InputRequest};
 use http::StatusCode;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use transports::{Notification, wire};
+use transports::Notification;
 
 use super::call::Terms;
 use super::ending::failure;
 use super::facts::Question;
 use super::frame::{Outgoing, Weight};
 use super::lacking::Lacking;
-use super::running::{CANNOT, Running, refused, run_to_its_end};
-use super::visit::{Client, Visit, level_of};
-use super::{held, reply, tasks};
+use super::running::{CANNOT, Running, Runs, refused, run_to_its_end};
+use super::visit::{Client, Visit};
+use super::{held, notice, reply, tasks};
 
 /// An older server that asks several things asks them one by one: what comes within this time of the first is put
 /// to a modern client together.
@@ -51,7 +51,14 @@ impl Exchange {
     pub(super) fn new(visit: Arc<Visit>, terms: Terms, call: CallRun) -> Self {
         let call_id = call.call_id().to_owned();
         let running = match &visit.client {
-            Client::Legacy(session) => Running::begin(session, &terms.id, &call_id),
+            Client::Legacy(session) => {
+                let call = Runs {
+                    id: call_id.clone(),
+                    // Whoever gives up waiting for a task has not cancelled it.
+                    cancels: !terms.of_task,
+                };
+                Running::begin(session, &terms.id, call)
+            }
             Client::Modern(_) => None,
         };
         let leaves_at = terms.task_at();
@@ -116,28 +123,16 @@ impl Exchange {
         if self.mute {
             return;
         }
-        let told = |notice: &Notification| {
-            let params = notice.params.as_deref().map(RawValue::get);
-            reply::message(None, &notice.method, params)
-        };
-        let json = match &*notice.method {
-            "notifications/progress" => {
-                // Without a token the client asked for none.
-                let Some(token) = &self.terms.token else {
-                    return;
-                };
-                told(&wire::with_progress_token(notice, token))
-            }
-            "notifications/message" => {
-                if !self.visit.client.wants(level_of(notice.params.as_deref())) {
-                    return;
-                }
-                told(notice)
-            }
-            _ => told(notice),
-        };
-        self.ready
-            .push_back(Outgoing::on_the_way(json, Weight::Notice));
+        let wanted = (self.terms.token.as_deref(), self.task());
+        if let Some(json) = notice::told(&self.visit.client, wanted, notice) {
+            self.ready
+                .push_back(Outgoing::on_the_way(json, Weight::Notice));
+        }
+    }
+
+    /// The task of 2025-11-25 whose result is waited for.
+    fn task(&self) -> Option<&str> {
+        self.terms.of_task.then_some(&*self.call_id)
     }
 
     /// Sees to the questions in hand: answered already, beyond the client, or to be put to it.
@@ -194,8 +189,9 @@ impl Exchange {
         let Some(id) = session.ask(question) else {
             return self.settle(request.key, refused(CANNOT));
         };
-        let params = request.params.as_deref().map(RawValue::get);
-        let json = reply::message(Some(&id), &request.method, params);
+        let marked = (self.task()).map(|task| tasks::related(request.params.as_deref(), task));
+        let params = marked.as_deref().or(request.params.as_deref());
+        let json = reply::message(Some(&id), &request.method, params.map(RawValue::get));
         self.ready
             .push_back(Outgoing::on_the_way(json, Weight::Question));
     }
@@ -236,11 +232,17 @@ impl Exchange {
         let Terms { id, shape, .. } = &self.terms;
         let modern = self.visit.client.revision().is_modern();
         let json = match outcome {
-            Ok(done) => shape.result(&done.result, modern, |raw, lacking| {
-                reply::server_result(id, raw, lacking)
-            }),
+            Ok(done) => match self.task() {
+                Some(task) => {
+                    let result = tasks::related(Some(done.result.raw()), task);
+                    reply::result(id, result.get().as_bytes())
+                }
+                None => shape.result(&done.result, modern, |raw, lacking| {
+                    reply::server_result(id, raw, lacking)
+                }),
+            },
             Err(fault) => match failure(&self.visit, &fault, shape.failures) {
-                Ok(result) => reply::result(id, &result),
+                Ok(result) => reply::result(id, &self.marked(result)),
                 Err(error) => {
                     // An older server learns by asking what its client cannot do, and then fails in its own words.
                     let asked_in_vain = modern && fault.rpc.is_some();
@@ -255,13 +257,26 @@ impl Exchange {
         };
         (StatusCode::OK, json)
     }
+
+    /// A failure as the result of a task, where it is one.
+    fn marked(&self, result: Vec<u8>) -> Vec<u8> {
+        let Some(task) = self.task() else {
+            return result;
+        };
+        let raw = serde_json::from_slice::<Box<RawValue>>(&result).ok();
+        let marked = tasks::related(raw.as_deref(), task);
+        marked.get().as_bytes().to_vec()
+    }
 }
 
 impl Drop for Exchange {
     /// A legacy client that lost its connection has not cancelled anything: the call runs to its end, and
-    /// can still be cancelled. A modern one has.
+    /// can still be cancelled. A modern one has. A task goes on in any case.
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
+        if self.terms.of_task {
+            return tasks::accompany(Arc::clone(&self.visit), call);
+        }
         let Some(running) = self.running.take() else {
             return call.cancel();
         };

@@ -246,8 +246,8 @@ pub(super) async fn delete(
     };
     door.app.mcp.registry.end(&session);
     wishes::forget(&door.seen_by(&session), &session).await;
-    for call_id in session.all_running() {
-        legacy::cancel(&door.app, &door.asker, call_id);
+    for call in session.all_running() {
+        legacy::cancel(&door.app, &door.asker, call);
     }
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }

@@ -14,6 +14,7 @@ use super::listen::Listen;
 use super::problem::RpcFault;
 use super::reply::{self, Outcome};
 use super::respond::{self, Takes};
+use super::running::Runs;
 use super::session::Session;
 use super::stream::{self, Places, Source};
 use super::visit::{Client, Visit};
@@ -118,17 +119,20 @@ pub(super) fn notified(app: &Shared, asker: &Asker, (session, call): (&Session, 
         return;
     }
     let id = call.params.get("requestId").and_then(Id::read);
-    if let Some(call_id) = id.and_then(|id| session.running(&id)) {
-        cancel(app, asker, call_id);
+    if let Some(call) = id.and_then(|id| session.running(&id)) {
+        cancel(app, asker, call);
     }
 }
 
-/// Cancels a call behind the answer.
-pub(super) fn cancel(app: &Shared, asker: &Asker, call_id: String) {
+/// Cancels the call of a request behind the answer, unless it is only waited for.
+pub(super) fn cancel(app: &Shared, asker: &Asker, call: Runs) {
+    if !call.cancels {
+        return;
+    }
     let (app, asker) = (app.clone(), asker.clone());
     app.mcp.tasks.clone().spawn(async move {
         // A call that ended meanwhile needs no cancelling.
-        let _ = app.broker.cancel_call(&asker, &call_id).await;
+        let _ = app.broker.cancel_call(&asker, &call.id).await;
     });
 }
 

@@ -48,8 +48,8 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         self.app.mcp.registry.end(&self.session);
-        for call_id in self.session.all_running() {
-            legacy::cancel(&self.app, &self.asker, call_id);
+        for call in self.session.all_running() {
+            legacy::cancel(&self.app, &self.asker, call);
         }
     }
 }

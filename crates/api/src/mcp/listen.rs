@@ -9,12 +9,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio_util::sync::CancellationToken;
 use transports::{Notification, Params};
 
 use super::abilities::TASKS_EXTENSION_NAME;
 use super::capabilities::Offered;
 use super::envelope::{Call, Id};
+use super::listener::Heard;
 use super::problem::RpcFault;
 use super::reply::{self, Outcome};
 use super::session::{Held, Session};
@@ -55,10 +55,17 @@ struct Subscribed {
 #[derive(Debug)]
 struct Unsolicited {
     session: Arc<Session>,
-    /// Cancelled when a newer stream takes over, or the session ends.
-    replaced: CancellationToken,
+    /// What tasks tell while nobody waits for their results, and the end.
+    heard: Heard,
     number: u64,
     _held: Held,
+}
+
+impl Unsolicited {
+    fn event(&mut self, json: &[u8]) -> Bytes {
+        self.number += 1;
+        frame::event(Some(&self.session.general_id(self.number)), json)
+    }
 }
 
 /// What may have changed.
@@ -126,7 +133,7 @@ impl Listen {
     ) -> Result<Self, Refused> {
         let watch = Watch::of(&visit).await?;
         let to = Unsolicited {
-            replaced: session.listen(),
+            heard: session.listener.connect(&session.gone),
             number: 0,
             _held: session.hold(),
             session,
@@ -150,13 +157,16 @@ impl Listen {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
-            let replaced = match &self.to {
-                To::Legacy(unsolicited) => unsolicited.replaced.clone(),
-                To::Modern(_) => CancellationToken::new(),
-            };
-            let notice = tokio::select! {
-                notice = self.watch.next() => notice?,
-                () = replaced.cancelled() => return None,
+            let notice = match &mut self.to {
+                To::Modern(_) => self.watch.next().await?,
+                To::Legacy(unsolicited) => tokio::select! {
+                    notice = self.watch.next() => notice?,
+                    Some(json) = unsolicited.heard.said.recv() => {
+                        self.ready.push_back(unsolicited.event(&json));
+                        continue;
+                    }
+                    () = unsolicited.heard.replaced.cancelled() => return None,
+                },
             };
             match notice {
                 ServerNotice::Upstream(notice) => self.upstream(&notice),
@@ -261,11 +271,9 @@ impl Listen {
                 self.ready.push_back(frame::event(None, &json));
             }
             To::Legacy(unsolicited) => {
-                unsolicited.number += 1;
                 let params = params.and_then(|params| tagged(params, None));
                 let json = reply::message(None, method, params.as_deref().map(RawValue::get));
-                let id = unsolicited.session.general_id(unsolicited.number);
-                self.ready.push_back(frame::event(Some(&id), &json));
+                self.ready.push_back(unsolicited.event(&json));
             }
         }
     }

@@ -10,6 +10,7 @@ use catalog::Kind;
 use serde_json::value::RawValue;
 
 use super::problem::RpcFault;
+use super::tasks;
 
 /// Items of one page. Hosts ask for all pages anyway, and few servers have more than one.
 const PAGE_ITEMS: usize = 2000;
@@ -19,6 +20,17 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
 /// Pages nobody asked for are forgotten.
 const KEPT_IDLE: Duration = Duration::from_mins(10);
+
+/// In which words a list is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Those of 2026-07-28.
+    Modern,
+    /// Those of the revisions before.
+    Legacy,
+    /// Those of 2025-11-25, of tools that may be run as tasks of the bridge.
+    Tasks,
+}
 
 /// A page by whose list it is, its content, what it lists, and where it begins.
 type Key = (Arc<str>, Kind, usize);
@@ -57,15 +69,17 @@ impl Lists {
         &self,
         (of, kind): (&str, Kind),
         list: &RawList,
-        (cursor, modern): (Option<&RawValue>, bool),
+        (cursor, words): (Option<&RawValue>, Words),
     ) -> Result<Vec<u8>, RpcFault> {
         let from = begin(cursor, &list.hash)?;
         // The hash is short: only a server itself could find another list of its own with the same one.
-        let key = (Arc::from(format!("{of} {}", list.hash)), kind, from);
-        let page = self.0.get_with(key, || Arc::new(page(&list.items, from)));
+        let as_tasks = words == Words::Tasks;
+        let shown = if as_tasks { " tasks" } else { "" };
+        let key = (Arc::from(format!("{of} {}{shown}", list.hash)), kind, from);
+        let page = (self.0).get_with(key, || Arc::new(page(&list.items, (from, as_tasks))));
         let mut json = Vec::with_capacity(page.items.len() + 160);
         json.push(b'{');
-        if modern {
+        if words == Words::Modern {
             let ttl = list.ttl_ms.unwrap_or_default();
             // Private: what a principal may see is its own business, even where the server says the same to all.
             let head = format!(r#""resultType":"complete","ttlMs":{ttl},"cacheScope":"private","#);
@@ -93,7 +107,7 @@ fn member(kind: Kind) -> &'static str {
     }
 }
 
-fn page(items: &[Arc<RawValue>], from: usize) -> Page {
+fn page(items: &[Arc<RawValue>], (from, as_tasks): (usize, bool)) -> Page {
     let mut joined = String::new();
     let mut at = from;
     while let Some(item) = items.get(at) {
@@ -104,7 +118,11 @@ fn page(items: &[Arc<RawValue>], from: usize) -> Page {
         if at > from {
             joined.push(',');
         }
-        joined.push_str(item.get());
+        if as_tasks {
+            joined.push_str(tasks::supported(item).get());
+        } else {
+            joined.push_str(item.get());
+        }
         at += 1;
     }
     Page {
@@ -156,19 +174,23 @@ mod tests {
     #[test]
     fn a_short_list_is_one_page_in_the_words_of_its_era() {
         let lists = Lists::new();
-        let text = |modern| {
+        let text = |words| {
             let made = lists
-                .result(("w s", Kind::Tool), &list(2), (None, modern))
+                .result(("w s", Kind::Tool), &list(2), (None, words))
                 .unwrap();
             String::from_utf8(made).unwrap()
         };
-        assert_eq!(text(false), r#"{"tools":[{"n":0.0},{"n":1.0}]}"#);
+        assert_eq!(text(Words::Legacy), r#"{"tools":[{"n":0.0},{"n":1.0}]}"#);
         assert_eq!(
-            text(true),
+            text(Words::Tasks),
+            r#"{"tools":[{"n":0.0,"execution":{"taskSupport":"optional"}},{"n":1.0,"execution":{"taskSupport":"optional"}}]}"#
+        );
+        assert_eq!(
+            text(Words::Modern),
             r#"{"resultType":"complete","ttlMs":5000,"cacheScope":"private","tools":[{"n":0.0},{"n":1.0}]}"#
         );
         let none = lists
-            .result(("w s", Kind::Template), &list(0), (None, false))
+            .result(("w s", Kind::Template), &list(0), (None, Words::Legacy))
             .unwrap();
         assert_eq!(none, br#"{"resourceTemplates":[]}"#);
     }
@@ -181,7 +203,11 @@ mod tests {
         let mut sizes = Vec::new();
         loop {
             let made = lists
-                .result(("w s", Kind::Prompt), &whole, (cursor.as_deref(), false))
+                .result(
+                    ("w s", Kind::Prompt),
+                    &whole,
+                    (cursor.as_deref(), Words::Legacy),
+                )
                 .unwrap();
             let page: serde_json::Value = serde_json::from_slice(&made).unwrap();
             sizes.push(page["prompts"].as_array().unwrap().len());
@@ -197,7 +223,11 @@ mod tests {
             "\"x\"",
             &format!("\"{}\"", cursor_at(1, "other")),
         ] {
-            let fault = lists.result(("w s", Kind::Prompt), &whole, (Some(&raw(wrong)), false));
+            let fault = lists.result(
+                ("w s", Kind::Prompt),
+                &whole,
+                (Some(&raw(wrong)), Words::Legacy),
+            );
             assert_eq!(fault.unwrap_err().code, -32602, "{wrong}");
         }
     }

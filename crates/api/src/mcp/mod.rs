@@ -4,6 +4,7 @@
 //! keeps nothing a restart could not lose, but for what stands signed in a client's own hands.
 
 mod abilities;
+mod brought;
 mod call;
 mod capabilities;
 mod deferred;
@@ -24,8 +25,10 @@ mod lacking;
 mod legacy;
 mod legacy_sse;
 mod listen;
+mod listener;
 mod lists;
 mod log;
+mod notice;
 mod parts;
 mod problem;
 mod registry;
@@ -61,6 +64,7 @@ use self::registry::{Limits, Registry};
 use self::reply::Outcome;
 use self::signed::Signer;
 use self::stream::Places;
+use self::tasks::Tokens;
 use self::visit::Visit;
 use crate::app::Shared;
 
@@ -82,6 +86,7 @@ pub struct Mcp {
     registry: Registry,
     lists: Lists,
     places: Places,
+    tokens: Tokens,
     /// Exchanges that outlive their connection.
     tasks: TaskTracker,
 }
@@ -101,6 +106,7 @@ impl Mcp {
             registry: Registry::new(signer, limits),
             lists: Lists::new(),
             places: Places::default(),
+            tokens: Tokens::default(),
             tasks: TaskTracker::new(),
         })
     }

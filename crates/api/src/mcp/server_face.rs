@@ -4,15 +4,17 @@ use broker::operations::calls::CallTool;
 use broker::operations::relay::Relay;
 use catalog::Kind;
 use http::HeaderMap;
-use transports::{Era, LogLevel, Params, ServerName};
+use transports::{LogLevel, Params, ServerName};
 
 use super::call::{self, Asked};
 use super::capabilities::Offered;
 use super::ending::{Failures, Shape};
 use super::envelope::{Call, Id};
 use super::listen::Listen;
+use super::lists::Words;
 use super::problem::RpcFault;
 use super::reply::Outcome;
+use super::tasks::Whose;
 use super::visit::{Client, Visit};
 use super::{initialize, legacy, tasks, wishes};
 
@@ -41,16 +43,14 @@ async fn rare(visit: Visit, server: &ServerName, (id, call): (Id, Call)) -> Serv
         ("resources/list", _) => list(&visit, server, (Kind::Resource, &call)).await,
         ("resources/templates/list", _) => list(&visit, server, (Kind::Template, &call)).await,
         ("prompts/list", _) => list(&visit, server, (Kind::Prompt, &call)).await,
-        ("resources/read" | "prompts/get" | "completion/complete", _)
-        | ("tasks/get" | "tasks/cancel" | "tasks/result" | "tasks/list", false) => {
+        ("resources/read" | "prompts/get" | "completion/complete", _) => {
             relay(visit, server, (id, call)).await
         }
-        ("tasks/get" | "tasks/cancel" | "tasks/update", true) => {
-            // The tasks of an older server are another protocol: towards it the bridge has its own.
-            if initialize::peer(&visit).await?.era == Era::Legacy {
-                return tasks::serve(&visit, server, &call).await;
+        (method, _) if tasks::is_method(&visit.client, method) => {
+            match tasks::whose(&visit).await? {
+                Whose::Server => relay(visit, server, (id, call)).await,
+                Whose::Bridge | Whose::Nobody => tasks::serve(visit, (id, call)).await,
             }
-            relay(visit, server, (id, call)).await
         }
         ("server/discover", true) => initialize::discovery(&visit).await.map(Outcome::Result),
         ("subscriptions/listen", true) => Listen::subscribe(visit, (id, call)).await,
@@ -73,11 +73,24 @@ async fn list(visit: &Visit, server: &ServerName, (kind, call): (Kind, &Call)) -
     {
         return Err(RpcFault::method_not_found(&call.method));
     }
-    let modern = visit.client.revision().is_modern();
-    let how = (call.params.get("cursor"), modern);
+    let how = (call.params.get("cursor"), words(visit, kind).await);
     let of = format!("{} {server}", visit.asker.principal.workspace);
     let lists = &visit.mcp().lists;
     lists.result((&of, kind), &list, how).map(Outcome::Result)
+}
+
+/// In which words a list is told. Whom the bridge gives its tasks is told so with each tool.
+async fn words(visit: &Visit, kind: Kind) -> Words {
+    let revision = visit.client.revision();
+    if revision.is_modern() {
+        return Words::Modern;
+    }
+    let may_be_task = kind == Kind::Tool && revision.has_core_tasks();
+    if may_be_task && matches!(tasks::whose(visit).await, Ok(Whose::Bridge)) {
+        Words::Tasks
+    } else {
+        Words::Legacy
+    }
 }
 
 fn offers(offered: &Offered, kind: Kind) -> bool {

@@ -16,12 +16,13 @@ use super::abilities::Abilities;
 use super::envelope::Id;
 use super::era::Revision;
 use super::facts::{Facts, Greeting, Outlet, Question};
+use super::listener::Listener;
 use super::log::{Log, Reader};
+use super::running::{Requests, Runs};
 use super::streams::{self, Streams};
+use super::tasks::Whose;
 use super::visit::Wish;
 
-/// Requests of one session at once; the broker bounds the user's calls more tightly.
-const MAX_RUNNING: usize = 256;
 /// Questions of servers that wait for this client.
 const MAX_QUESTIONS: usize = 64;
 /// Resources one session may subscribe to.
@@ -34,12 +35,16 @@ pub(super) struct Session {
     pub(super) facts: Facts,
     /// What the client said first; HTTP+SSE opens the session before that.
     greeting: OnceLock<Greeting>,
+    /// Who has the tasks of its calls, once it was asked for.
+    pub(super) tasks: OnceLock<Whose>,
     /// Only with HTTP+SSE.
     outlet: OnceLock<Outlet>,
     /// What it wanted before a restart is brought back; so from the start where there was none.
     pub(super) restored: OnceCell<()>,
     /// Taken while the server is told again.
     telling: Arc<tokio::sync::Mutex<()>>,
+    /// The connection that gets unsolicited messages.
+    pub(super) listener: Listener,
     /// Cancelled when it ends.
     pub(super) gone: CancellationToken,
     /// One more than the place of the wanted log level; 0 before the client said so.
@@ -57,10 +62,9 @@ pub(super) struct Session {
 struct State {
     asked: u64,
     streams: Streams,
-    running: HashMap<Id, String>,
+    running: Requests,
     questions: HashMap<Id, Question>,
     subscriptions: HashMap<String, ResourceSubscription>,
-    listener: Option<CancellationToken>,
 }
 
 impl Session {
@@ -69,9 +73,11 @@ impl Session {
         Self {
             facts,
             greeting: OnceLock::new(),
+            tasks: OnceLock::new(),
             outlet: OnceLock::new(),
             restored: OnceCell::new(),
             telling: Arc::default(),
+            listener: Listener::default(),
             gone: CancellationToken::new(),
             level: AtomicU8::new(0),
             used: AtomicU64::new(0),
@@ -80,10 +86,9 @@ impl Session {
             state: Mutex::new(State {
                 asked: 0,
                 streams: Streams::new(epoch),
-                running: HashMap::new(),
+                running: Requests::default(),
                 questions: HashMap::new(),
                 subscriptions: HashMap::new(),
-                listener: None,
             }),
         }
     }
@@ -170,33 +175,28 @@ impl Session {
     }
 
     /// A request runs as this call. False when too many run, or one of this id does.
-    pub(super) fn begin(&self, id: &Id, call_id: &str) -> bool {
-        let running = &mut self.state().running;
-        let fits = running.len() < MAX_RUNNING && !running.contains_key(id);
-        if fits {
-            running.insert(id.clone(), call_id.to_owned());
-        }
-        fits
+    pub(super) fn begin(&self, id: &Id, call: Runs) -> bool {
+        self.state().running.begin(id, call)
     }
 
     /// The request was answered; its questions are moot.
     pub(super) fn finish(&self, id: &Id) {
         let mut state = self.state();
-        if let Some(call_id) = state.running.remove(id) {
+        if let Some(call) = state.running.end(id) {
             state
                 .questions
-                .retain(|_, question| question.call_id != call_id);
+                .retain(|_, question| question.call_id != call.id);
         }
     }
 
     /// The call a request runs as.
-    pub(super) fn running(&self, id: &Id) -> Option<String> {
-        self.state().running.get(id).cloned()
+    pub(super) fn running(&self, id: &Id) -> Option<Runs> {
+        self.state().running.call(id)
     }
 
     /// All calls that run.
-    pub(super) fn all_running(&self) -> Vec<String> {
-        self.state().running.values().cloned().collect()
+    pub(super) fn all_running(&self) -> Vec<Runs> {
+        self.state().running.calls()
     }
 
     /// Asks the client something; the id to ask under, unless too much waits for it already.
@@ -238,15 +238,6 @@ impl Session {
     /// The id of an unsolicited message.
     pub(super) fn general_id(&self, number: u64) -> String {
         streams::general_id(self.epoch, number)
-    }
-
-    /// This connection now gets unsolicited messages; the one before it ends.
-    pub(super) fn listen(&self) -> CancellationToken {
-        let token = self.gone.child_token();
-        if let Some(before) = self.state().listener.replace(token.clone()) {
-            before.cancel();
-        }
-        token
     }
 
     /// Keeps a subscription. False when there are too many.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::operations::relay::ClientSide;
+use broker::operations::relay::{ClientSide, ServerTasks};
 use broker::{Asker, Fault, Trace};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessions::Lane;
 use transports::{LogLevel, Params};
 
-use super::abilities::Abilities;
+use super::abilities::{Abilities, TASKS_EXTENSION_NAME};
 use super::envelope::Meta;
 use super::era::Revision;
 use super::problem::RpcFault;
@@ -87,6 +87,17 @@ impl Client {
         }
     }
 
+    /// It declared the tasks extension. Most do not, and then nothing is parsed.
+    pub(super) fn knows_tasks_extension(&self) -> bool {
+        match self {
+            Self::Modern(modern) => {
+                modern.capabilities.get().contains(TASKS_EXTENSION_NAME)
+                    && Abilities::read(&modern.capabilities).knows_tasks_extension()
+            }
+            Self::Legacy(_) => false,
+        }
+    }
+
     /// The level it asked for.
     pub(super) fn level(&self) -> Option<LogLevel> {
         match self {
@@ -144,7 +155,11 @@ impl Visit {
             log_level: self.client.level(),
             takes_input_required: modern,
             asks_later: false,
-            knows_core_tasks: !modern && matches!(self.face, Face::Server(_)),
+            follows: match (&self.face, modern) {
+                (Face::Server(_), true) => Some(ServerTasks::Extension),
+                (Face::Server(_), false) => Some(ServerTasks::Core),
+                (Face::Deferred, _) => None,
+            },
             meta,
             extra,
         }

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
 
 mod client;
+mod core_tasks;
 mod deferred;
+mod deferred_tasks;
 mod dialogue;
+mod jobs;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod notices;
@@ -12,5 +15,6 @@ mod old_sse;
 mod passing;
 mod refusals;
 mod sessions;
+mod task_refusals;
 mod tasks;
 mod upstream;

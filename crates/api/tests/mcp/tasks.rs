@@ -66,14 +66,14 @@ async fn a_modern_task_is_begun_for_a_client_that_knows_tasks() {
         .await;
     assert_eq!(unnamed.status, 400);
     assert_eq!(unnamed.json().await["error"]["code"], -32020);
-    // Through the deferred face nobody could ask after the task, so none is begun.
+    // At the deferred face the tasks are the bridge's, which waits for the server's own.
     let deferred = Modern::new(&bridge, "/mcp", json!({"extensions": {TASKS: {}}}));
     let job = json!({"name": "call_tool", "arguments": {"ref": "fake.job"}});
     assert_eq!(
         text(&deferred.answer(4, "tools/call", job).await),
-        "at once"
+        "the result"
     );
-    assert_eq!(upstream.count("tasks/get"), 1);
+    assert_eq!(upstream.count("tasks/get"), 2);
     bridge.stop().await;
 }
 
@@ -193,6 +193,21 @@ async fn a_tool_that_demands_a_task_is_waited_for() {
     let legacy = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
     let told = legacy.answer(3, "tools/call", named).await;
     assert_eq!(text(&told), "at once", "{told}");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_a_modern_server_begins_unasked_is_waited_for() {
+    let (upstream, bridge) = bridge(Era::Modern).await;
+    let job = json!({"ref": "fake.job", "arguments": {"how": "unasked"}});
+    let told = bridge.post("/v1/calls", &job).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(told.json()["content"][0]["text"], "the result");
+    assert_eq!(upstream.last("tasks/get").unwrap()["taskId"], "unasked");
+    let legacy = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
+    let job = json!({"name": "job", "arguments": {"how": "unasked"}});
+    let told = legacy.answer(1, "tools/call", job).await;
+    assert_eq!(text(&told), "the result", "{told}");
     bridge.stop().await;
 }
 

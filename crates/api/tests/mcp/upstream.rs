@@ -1,6 +1,7 @@
 //! A hand-written MCP server of either era over streamable HTTP, which counts everything it is told.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+use crate::jobs::Jobs;
 
 const META: &str = "io.modelcontextprotocol/";
 const TASKS: &str = "io.modelcontextprotocol/tasks";
@@ -40,6 +43,9 @@ struct Inner {
     said: broadcast::Sender<Value>,
     /// Lets one call of `ask` go on that asks late.
     released: Notify,
+    jobs: Jobs,
+    /// It knows no tasks of any kind.
+    taskless: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -89,6 +95,8 @@ impl Upstream {
             tools: Mutex::new(tools(era)),
             said: broadcast::channel(64).0,
             released: Notify::new(),
+            jobs: Jobs::default(),
+            taskless: AtomicBool::new(false),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -150,6 +158,16 @@ impl Upstream {
         self.inner.cancelled.lock().unwrap().len()
     }
 
+    /// What it was told so far does not count.
+    pub(crate) fn forget_calls(&self) {
+        self.inner.seen.lock().unwrap().clear();
+    }
+
+    /// From now on it knows no tasks of any kind.
+    pub(crate) fn forget_tasks(&self) {
+        self.inner.taskless.store(true, Ordering::SeqCst);
+    }
+
     /// From now on `job` says that it runs as a task only.
     pub(crate) fn demand_task(&self) {
         let mut tools = self.inner.tools.lock().unwrap();
@@ -160,6 +178,7 @@ impl Upstream {
     /// Lets one call of `ask` go on that asks late, or one task end.
     pub(crate) fn release(&self) {
         self.inner.released.notify_one();
+        self.inner.jobs.release();
     }
 
     pub(crate) fn add_tool(&self, name: &str) {
@@ -263,12 +282,15 @@ fn error(message: &Value, code: i64, data: &Value) -> Response {
         "error": {"code": code, "message": "no", "data": data}}))
 }
 
-fn capabilities(era: Era) -> Value {
+fn capabilities(inner: &Inner) -> Value {
     let mut capabilities = json!({
         "tools": {"listChanged": true}, "resources": {"subscribe": true, "listChanged": true},
         "prompts": {}, "logging": {}, "completions": {}, "x-unknown": {"a": 1.0}
     });
-    match era {
+    if inner.taskless.load(Ordering::SeqCst) {
+        return capabilities;
+    }
+    match inner.era {
         Era::Legacy => capabilities["tasks"] = json!({"requests": {"tools": {"call": {}}}}),
         Era::Modern => capabilities["extensions"] = json!({ TASKS: {} }),
     }
@@ -281,7 +303,7 @@ async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
     match message["method"].as_str().unwrap_or_default() {
         "initialize" => {
             let told = json!({
-                "protocolVersion": "2025-11-25", "capabilities": capabilities(era),
+                "protocolVersion": "2025-11-25", "capabilities": capabilities(inner),
                 "serverInfo": {"name": "fake", "version": "7", "x": 1.0}, "instructions": "Be kind."
             });
             let mut response = whole(&result(message, told, era));
@@ -293,7 +315,7 @@ async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
         "server/discover" => whole(&result(
             message,
             json!({
-                "supportedVersions": ["2026-07-28"], "capabilities": capabilities(era), "ttlMs": 1000,
+                "supportedVersions": ["2026-07-28"], "capabilities": capabilities(inner), "ttlMs": 1000,
                 "cacheScope": "public", "instructions": "Be kind.",
                 "_meta": {format!("{META}serverInfo"): {"name": "fake", "version": "7", "x": 1.0}}
             }),
@@ -318,14 +340,7 @@ async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
         ),
         "completion/complete" => page("completion", json!({"values": ["x"], "y": 1.0})),
         "tools/call" => call(inner, message).await,
-        "tasks/get" => whole(&result(message, task("completed", era), era)),
-        "tasks/result" if era == Era::Legacy => {
-            if message["params"]["taskId"] == "late" {
-                inner.released.notified().await;
-            }
-            page("content", json!([{"type": "text", "text": "the result"}]))
-        }
-        "tasks/cancel" => whole(&result(message, task("cancelled", era), era)),
+        method if method.starts_with("tasks/") => about_task(inner, message).await,
         "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" | "ping" => {
             whole(&result(message, json!({}), era))
         }
@@ -354,32 +369,53 @@ fn subscription(inner: &Arc<Inner>, message: &Value) -> Response {
     stream(receiver)
 }
 
-fn task(status: &str, era: Era) -> Value {
-    let mut task = json!({"taskId": "t1", "status": status, "x": 1.0});
-    if era == Era::Legacy {
-        task["ttl"] = 60000.into();
-    } else {
-        task["ttlMs"] = 60000.into();
-    }
-    task
+/// A task of 2025-11-25.
+fn task(status: &str) -> Value {
+    json!({"taskId": "t1", "status": status, "x": 1.0, "ttl": 60000})
+}
+
+async fn about_task(inner: &Inner, message: &Value) -> Response {
+    let (era, params) = (inner.era, &message["params"]);
+    let told = match (message["method"].as_str().unwrap_or_default(), era) {
+        ("tasks/get", Era::Modern) => inner.jobs.told(params),
+        ("tasks/update", Era::Modern) => {
+            inner.jobs.update(params);
+            json!({})
+        }
+        ("tasks/cancel", Era::Modern) => json!({}),
+        ("tasks/get", Era::Legacy) => task("completed"),
+        ("tasks/result", Era::Legacy) => {
+            if params["taskId"] == "late" {
+                inner.released.notified().await;
+            }
+            json!({"content": [{"type": "text", "text": "the result"}]})
+        }
+        ("tasks/cancel", Era::Legacy) => task("cancelled"),
+        _ => return error(message, -32601, &Value::Null),
+    };
+    whole(&result(message, told, era))
 }
 
 /// A job that becomes a task for those who can follow one.
 fn job(inner: &Inner, message: &Value) -> Response {
     let params = &message["params"];
     let extensions = &params["_meta"][format!("{META}clientCapabilities")]["extensions"];
+    let unasked = params["arguments"]["how"] == "unasked";
+    let taskless = inner.taskless.load(Ordering::SeqCst);
     let told = match inner.era {
+        _ if params["arguments"]["how"] == "badly" => {
+            json!({"content": [{"type": "text", "text": "broken"}], "isError": true})
+        }
+        _ if taskless => json!({"content": [{"type": "text", "text": "at once"}]}),
         Era::Legacy if params["task"].is_object() => {
-            let mut task = task("working", Era::Legacy);
+            let mut task = task("working");
             if params["arguments"]["how"] == "late" {
                 task["taskId"] = "late".into();
             }
             json!({ "task": task })
         }
-        Era::Modern if extensions[TASKS].is_object() => {
-            let mut task = task("working", Era::Modern);
-            task["resultType"] = "task".into();
-            task
+        Era::Modern if unasked || extensions[TASKS].is_object() => {
+            Jobs::begun(&params["arguments"]["how"])
         }
         Era::Legacy | Era::Modern => json!({"content": [{"type": "text", "text": "at once"}]}),
     };
@@ -396,10 +432,17 @@ async fn call(inner: &Arc<Inner>, message: &Value) -> Response {
             whole(&result(message, text("late"), inner.era))
         }
         "fail" => error(message, -32050, &json!({"why": 1.0})),
-        "progress" => progress(inner, message),
+        "progress" => {
+            if arguments["how"] == "late" {
+                inner.released.notified().await;
+            }
+            progress(inner, message)
+        }
         "ask" => match arguments["how"].as_str().unwrap_or_default() {
             "late" => {
-                inner.released.notified().await;
+                if params.get("inputResponses").is_none() {
+                    inner.released.notified().await;
+                }
                 ask(inner, message)
             }
             "together" => pair(inner, message),

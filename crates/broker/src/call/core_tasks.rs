@@ -2,24 +2,20 @@
 //! tasks the bridge begins the task and waits for its result. To them it is a call like any other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessions::{Caller, SessionLease};
+use sessions::SessionLease;
 use tokio::time::Instant;
 use transports::{Params, Request, RequestError};
 
 use super::exchange::{answered, unanswered, unreadable};
 use super::run::Job;
+use super::unfinished::Unfinished;
 use crate::error::BrokerError;
 use crate::operations::Inner;
 use crate::operations::calls::ToolResult;
-use crate::registry::Server;
 use crate::upstream_fault::Upstream;
-
-/// How long a server may take to be told that nobody waits for a task any more.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a tool runs as a task only.
 pub(crate) fn is_demanded(definition: &RawValue) -> bool {
@@ -76,54 +72,13 @@ pub(super) async fn result(
         repeatable: true,
         ..job.request(Params::default().with_text("taskId", &id), left)
     };
-    let mut unfinished = Unfinished {
-        inner: Arc::clone(inner),
-        caller: job.caller.clone(),
-        server: Arc::clone(&job.server),
-        id: Some(id),
-    };
+    let mut unfinished = Unfinished::of(inner, job, id);
     let raw = answered(inner, job, lease, request).await;
     if !matches!(raw, Err(RequestError::Timeout { .. })) {
-        unfinished.id = None;
+        unfinished.ended();
     }
     let raw = raw.map_err(|error| unanswered(upstream, job, &error))?;
     ToolResult::read(raw, inner.calls.result_bytes).map_err(|fault| unreadable(fault, upstream))
-}
-
-/// A task nobody would wait for any more.
-struct Unfinished {
-    inner: Arc<Inner>,
-    caller: Caller,
-    server: Arc<Server>,
-    /// `None` once it ended.
-    id: Option<String>,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        // Without a runtime the session goes as well.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (inner, server) = (Arc::clone(&self.inner), Arc::clone(&self.server));
-        let caller = self.caller.clone();
-        self.inner.tasks.spawn_on(
-            async move {
-                let Ok(target) = server.target() else { return };
-                let deadline = Instant::now() + CANCEL_TIMEOUT;
-                if let Ok(lease) = inner.sessions.acquire(&caller, target, deadline).await {
-                    let request = Request {
-                        params: Params::default().with_text("taskId", &id),
-                        ..Request::new("tasks/cancel", CANCEL_TIMEOUT)
-                    };
-                    // A task that ended meanwhile, or that cannot be cancelled, runs into its own end.
-                    let _ = lease.request(request).await;
-                }
-            },
-            &runtime,
-        );
-    }
 }
 
 #[cfg(test)]

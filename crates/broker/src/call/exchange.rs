@@ -14,7 +14,9 @@ use transports::{Era, Notification, Params, Request, RequestError};
 
 use super::core_tasks;
 use super::questions::{self, Questions, Source};
+use super::rounds;
 use super::run::Job;
+use super::server_tasks;
 use crate::error::{BrokerError, ErrorCode, ExecutedWire, Fault};
 use crate::gate::Permit;
 use crate::operations::Inner;
@@ -87,7 +89,7 @@ async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, Broke
             .map_err(|fault| unreadable(fault, &upstream))?;
         match again {
             Some(sent) if result.is_input_required() => {
-                let asked = questions::next_round(inner, &job, sent, &result);
+                let asked = rounds::next_round(inner, &job, sent, &result);
                 params = asked.await.map_err(|fault| unreadable(fault, &upstream))?;
             }
             None if result.is_input_required() && !job.takes_input_required() => {
@@ -96,18 +98,34 @@ async fn exchanged(inner: &Arc<Inner>, mut job: Job) -> Result<ToolResult, Broke
                 return Err(unreadable(fault, &upstream));
             }
             _ => {
-                let task = drives_task.then(|| core_tasks::begun(&result)).flatten();
-                if let Some(id) = task {
-                    return core_tasks::result(inner, &job, (&lease, &upstream), id).await;
-                }
-                inner.tasks_of.note(&job.caller.user, &job.server, &result);
-                return Ok(result);
+                let of = (&lease, &upstream);
+                return finished(inner, &job, of, (result, drives_task)).await;
             }
         }
     }
     let detail = format!("the server asked back more than {MAX_ROUNDS} times");
     let fault = Fault::new(ErrorCode::UpstreamProtocolError, detail);
     Err(unreadable(fault, &upstream))
+}
+
+/// What the last round came to: a task that the caller does not follow is waited for.
+async fn finished(
+    inner: &Arc<Inner>,
+    job: &Job,
+    (lease, upstream): (&SessionLease, &Upstream<'_>),
+    (result, drives_task): (ToolResult, bool),
+) -> Result<ToolResult, BrokerError> {
+    let task = drives_task.then(|| core_tasks::begun(&result)).flatten();
+    if let Some(id) = task {
+        return Box::pin(core_tasks::result(inner, job, (lease, upstream), id)).await;
+    }
+    let modern = lease.peer().era == Era::Modern;
+    if modern && result.is_task() && !job.follows_server_tasks() {
+        let of = (lease, upstream);
+        return Box::pin(server_tasks::result(inner, job, of, &result)).await;
+    }
+    inner.tasks_of.note(&job.caller.user, &job.server, &result);
+    Ok(result)
 }
 
 /// Why there is no answer.

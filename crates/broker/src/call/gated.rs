@@ -113,6 +113,7 @@ async fn preview(inner: &Inner, intent: &Intent, wish: &Wish) -> Result<Preview,
         since: None,
         idempotency_key: None,
         trace_id: None,
+        tasks: None,
         before: None,
         // Requests for approval are in the ledger too, as refused ones: they tell nothing here.
         limit: HISTORY * 4,

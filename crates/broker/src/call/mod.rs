@@ -17,9 +17,12 @@ mod questions;
 mod ready;
 pub(crate) mod recent;
 mod repeat;
+mod rounds;
 pub(crate) mod run;
+mod server_tasks;
 pub(crate) mod task_owners;
 pub(crate) mod telling;
+mod unfinished;
 mod verdict;
 
 pub use id::CallId;

@@ -20,7 +20,7 @@ use crate::gate::Permit;
 use crate::ledger::{CallKind, Intent};
 use crate::operations::Inner;
 use crate::operations::calls::{CallTool, PendingCall};
-use crate::operations::relay::ClientSide;
+use crate::operations::relay::{ClientSide, ServerTasks};
 use crate::upstream_fault::Exchange;
 
 /// A wish that passed every check but the limits.
@@ -65,7 +65,7 @@ pub(super) fn ready(
             && request
                 .client
                 .as_ref()
-                .is_none_or(|one| !one.knows_core_tasks),
+                .is_none_or(|one| one.follows != Some(ServerTasks::Core)),
         client: request.client.take(),
     };
     Ok(PendingCall::new(promise, job))

@@ -21,7 +21,7 @@ use crate::gate::Permit;
 use crate::ledger::{Intent, Written};
 use crate::operations::Inner;
 use crate::operations::calls::{CallDone, PendingCall, ToolResult};
-use crate::operations::relay::ClientSide;
+use crate::operations::relay::{ClientSide, ServerTasks};
 use crate::registry::Server;
 use crate::trace::Trace;
 use crate::upstream_fault::Exchange;
@@ -53,6 +53,12 @@ impl Job {
     pub(super) fn takes_input_required(&self) -> bool {
         let client = self.client.as_ref();
         client.is_some_and(|client| client.takes_input_required)
+    }
+
+    /// Whether a task of 2026-07-28 is an answer to this caller.
+    pub(super) fn follows_server_tasks(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.follows == Some(ServerTasks::Extension))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use catalog::Hash;
 use chrono::{DateTime, TimeDelta, Utc};
 use sessions::{Lane, SessionId, UserId, WorkspaceId};
+use transports::ServerName;
 
 use crate::call::CallId;
 use crate::call_state::CallState;
@@ -201,6 +202,27 @@ impl Settled {
     }
 }
 
+/// Calls of tools that run on without their callers, who ask after them later.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    /// Only of this server's tools.
+    pub server: Option<ServerName>,
+}
+
+impl Tasks {
+    /// How the refs of a server's tools begin.
+    pub(crate) fn prefix(&self) -> Option<String> {
+        self.server.as_ref().map(|server| format!("{server}."))
+    }
+
+    /// Whether a call is one of them.
+    pub(crate) fn have(&self, intent: &Intent) -> bool {
+        intent.detached
+            && intent.kind == CallKind::Tool
+            && (self.prefix()).is_none_or(|prefix| intent.reference.starts_with(&prefix))
+    }
+}
+
 /// Which rows are wanted; newest first.
 #[derive(Debug, Clone)]
 pub struct RowFilter {
@@ -218,6 +240,8 @@ pub struct RowFilter {
     pub idempotency_key: Option<String>,
     /// Only of this trace.
     pub trace_id: Option<String>,
+    /// Only tasks.
+    pub tasks: Option<Tasks>,
     /// Only older than this id.
     pub before: Option<CallId>,
     /// At most so many.

@@ -1,5 +1,6 @@
 //! `call_tool` and the life of a call afterwards: get, list, cancel, follow.
 
+mod tasks;
 mod views;
 
 use std::ops::Range;
@@ -147,9 +148,15 @@ impl ToolResult {
         self.result_type() == Some(r#""input_required""#)
     }
 
+    /// A task of 2026-07-28 was begun.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        self.result_type() == Some(r#""task""#)
+    }
+
     /// It may say that a task was begun: both eras name it in members only such a result has.
     pub(crate) fn may_be_task(&self) -> bool {
-        self.result_type() == Some(r#""task""#) || self.content.is_none()
+        self.is_task() || self.content.is_none()
     }
 
     /// `inputRequests`, raw JSON text.
@@ -351,6 +358,7 @@ impl Broker {
             since: request.since.as_deref().map(moment).transpose()?,
             idempotency_key: request.idempotency_key,
             trace_id: None,
+            tasks: None,
             before: before.transpose()?,
             limit: limit + 1,
         };

@@ -39,15 +39,24 @@ pub struct ClientSide {
     /// It speaks 2026-07-28: `input_required` is a result to it. Otherwise the bridge puts the questions to it while
     /// the call goes on. Requests of a legacy server are always put.
     pub takes_input_required: bool,
-    /// It may ask for the result of a tool call later, as a task (2026-07-28): the call is written down before it is
+    /// It may ask for the result of a tool call later, as a task of the bridge: the call is written down before it is
     /// sent, whatever it does.
     pub asks_later: bool,
-    /// It speaks 2025-11-25 to this very server, whose tasks are its own affair.
-    pub knows_core_tasks: bool,
+    /// The tasks of the server that it follows itself; all others are waited for here.
+    pub follows: Option<ServerTasks>,
     /// Members of its `_meta` to be sent on; none of the protocol's own.
     pub meta: Params,
     /// Members of its `params` that the operation does not know: `task`, `inputResponses`, `requestState`, unknown ones.
     pub extra: Params,
+}
+
+/// Which tasks of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerTasks {
+    /// Those of the core of 2025-11-25.
+    Core,
+    /// Those of the extension of 2026-07-28.
+    Extension,
 }
 
 /// One MCP request for one server.

@@ -45,6 +45,7 @@ impl Broker {
             since: None,
             idempotency_key: None,
             trace_id: Some(trace_id.to_owned()),
+            tasks: None,
             before: None,
             limit: MAX_SHOWN,
         };

@@ -76,6 +76,18 @@ pub(super) async fn list(pool: &Reach, filter: &RowFilter) -> Result<Vec<Row>, S
     for (number, (condition, _)) in asked.iter().enumerate() {
         let _ = write!(sql, " AND {condition} ${}", number + 4);
     }
+    if let Some(tasks) = &filter.tasks {
+        // As the index says it, so that it is used.
+        sql.push_str(" AND detached = 1 AND kind = 'tool'");
+        if let Some(prefix) = tasks.prefix() {
+            // A server's name holds no quotes; a range of texts would be another one in another collation.
+            let _ = write!(
+                sql,
+                " AND SUBSTR(reference, 1, {}) = '{prefix}'",
+                prefix.len()
+            );
+        }
+    }
     sql.push_str(" ORDER BY id DESC LIMIT $3");
     let mut query = sqlx::query(AssertSqlSafe(sql))
         .bind(filter.workspace.as_str().to_owned())

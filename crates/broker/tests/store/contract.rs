@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use broker::call_state::CallState;
-use broker::ledger::{Intent, RowFilter, Settled};
+use broker::ledger::{CallKind, Intent, RowFilter, Settled, Tasks};
 use broker::store::{KeyRow, LoginRow, Store};
 use broker::{CallId, Role};
 use chrono::Utc;
 use sessions::{UserId, WorkspaceId};
 use sqlx::{AnyConnection, Connection as _, Executor as _};
+use transports::ServerName;
 
 use crate::places::{drop_place, everything, intent, on_both, places, succeeded, workspace};
 
@@ -209,6 +210,44 @@ async fn recorded_rows_are_there_after_a_flush_and_listed_newest_first() {
         };
         assert!(store.list_calls(&failed).await.unwrap().is_empty());
         assert_eq!(store.lost_rows(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tasks_are_told_from_other_calls_and_by_their_servers() {
+    on_both(async |store, _| {
+        let of = |kind, reference: &str, detached| Intent {
+            kind,
+            reference: reference.to_owned(),
+            detached,
+            ..intent(None)
+        };
+        let task = of(CallKind::Tool, "a.tool.x", true);
+        let other = of(CallKind::Tool, "ab.tool", true);
+        for intent in [
+            &task,
+            &other,
+            &of(CallKind::Tool, "a.tool", false),
+            &of(CallKind::Resource, "a.uri", true),
+        ] {
+            assert!(store.begin_call(intent).await.unwrap());
+        }
+        for (server, expected) in [
+            (None, vec![other.id, task.id]),
+            (Some("a"), vec![task.id]),
+            (Some("b"), vec![]),
+        ] {
+            let server = server.map(|name| ServerName::new(name).unwrap());
+            let filter = RowFilter {
+                user: Some(task.user.clone()),
+                tasks: Some(Tasks { server }),
+                ..everything()
+            };
+            let rows = store.list_calls(&filter).await.unwrap();
+            let found: Vec<_> = rows.iter().map(|row| row.intent.id).collect();
+            assert_eq!(found, expected);
+        }
     })
     .await;
 }

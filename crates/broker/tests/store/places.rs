@@ -124,6 +124,7 @@ pub(crate) fn everything() -> RowFilter {
         since: None,
         idempotency_key: None,
         trace_id: None,
+        tasks: None,
         before: None,
         limit: 500,
     }

@@ -14,6 +14,7 @@ use transports::{Params, wire};
 
 use super::tools;
 use crate::mcp::capabilities::object;
+use crate::mcp::tasks::supported;
 use crate::mcp::visit::Visit;
 
 /// Up to this many tools in all a detour costs more than it saves.
@@ -30,19 +31,20 @@ const TELLING_DIGITS: usize = 8;
 pub(super) async fn tools(visit: &Visit) -> Result<String, BrokerError> {
     let few = entries(visit, Kind::Tool, FEW + 1).await?;
     let whole = few.len() <= FEW;
+    let as_tasks = visit.client.revision().has_core_tasks();
     let mut list = String::from("[");
     if whole {
         // A quarantined text may be just what it is quarantined for.
         for item in few.iter().filter(|item| !item.quarantined) {
-            push(&mut list, &direct(&item.entry));
+            push(&mut list, &direct(&item.entry, as_tasks));
         }
         if offers(visit).await? {
             push(&mut list, tools::OFFERS);
         }
     } else {
-        push(&mut list, tools::DISCOVERY);
+        push(&mut list, &tools::discovery(as_tasks));
         push(&mut list, tools::OFFERS);
-        for definition in exposed(visit) {
+        for definition in exposed(visit, as_tasks) {
             push(&mut list, &definition);
         }
     }
@@ -98,20 +100,29 @@ fn chosen(visit: &Visit) -> Vec<Ref> {
 }
 
 /// Their definitions. What does not exist is not listed.
-fn exposed(visit: &Visit) -> Vec<String> {
+fn exposed(visit: &Visit, as_tasks: bool) -> Vec<String> {
     let broker = &visit.app.broker;
     let definition = |reference: Ref| {
         if broker.is_quarantined(&visit.asker, &reference.server, &reference.name) {
             return None;
         }
         let raw = broker.tool_definition(&visit.asker, &reference.server, &reference.name)?;
-        Some(renamed(&raw, &alias(&reference)))
+        Some(shown(&raw, &alias(&reference), as_tasks))
     };
     chosen(visit).into_iter().filter_map(definition).collect()
 }
 
-fn direct(entry: &Arc<Entry>) -> String {
-    renamed(&entry.raw, &alias(&entry.reference))
+fn direct(entry: &Arc<Entry>, as_tasks: bool) -> String {
+    shown(&entry.raw, &alias(&entry.reference), as_tasks)
+}
+
+/// A definition under its name here; to whom the bridge gives its tasks, as one that may be run as a task.
+fn shown(raw: &RawValue, name: &str, as_tasks: bool) -> String {
+    if as_tasks {
+        renamed(&supported(raw), name)
+    } else {
+        renamed(raw, name)
+    }
 }
 
 /// A definition under another name, everything else as the server wrote it.

@@ -5,27 +5,29 @@
 pub(super) mod changes;
 mod find;
 mod list;
+mod offers;
 mod tools;
 
 use std::sync::Arc;
 
 use broker::operations::calls::{CallTool, ToolResult};
-use broker::operations::relay::Relay;
 use broker::{BrokerError, ErrorCode, Fault};
 use catalog::Ref;
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
-use transports::{Params, ServerName, wire};
+use transports::{Params, wire};
 
 use super::call::{self, Asked};
+use super::capabilities::{core_tasks, object, with_extension};
 use super::ending::{Failures, Shape, failure};
 use super::envelope::{Call, Id, Meta};
 use super::initialize::{self, Identity};
 use super::listen::Listen;
 use super::problem::RpcFault;
 use super::reply::Outcome;
+use super::tasks;
 use super::visit::Visit;
 
 /// All failures are results: whoever called one of our tools is a model.
@@ -49,9 +51,23 @@ pub(super) async fn identity(visit: &Visit) -> Result<Identity, RpcFault> {
             "title": "PaperBot MCP Bridge",
             "version": env!("CARGO_PKG_VERSION"),
         }))),
-        capabilities: initialize::raw(&json!({"tools": {"listChanged": true}})),
+        capabilities: capabilities(visit),
         instructions: deferred.then(|| tools::instructions(&servers)),
     })
+}
+
+/// Of tools and tasks; of tasks only the kind the client knows.
+fn capabilities(visit: &Visit) -> Box<RawValue> {
+    let tools = (
+        "tools".into(),
+        initialize::raw(&json!({"listChanged": true})),
+    );
+    let revision = visit.client.revision();
+    if revision.is_modern() {
+        return with_extension(vec![tools]);
+    }
+    let tasks = core_tasks().filter(|_| revision.has_core_tasks());
+    object([tools].into_iter().chain(tasks))
 }
 
 /// Serves one request.
@@ -67,6 +83,9 @@ pub(super) async fn serve(
         ("ping", false) => Ok(Outcome::Result(b"{}".to_vec())),
         ("server/discover", true) => initialize::discovery(&visit).await.map(Outcome::Result),
         ("subscriptions/listen", true) => Listen::subscribe(visit, (id, call)).await,
+        (method, _) if tasks::is_method(&visit.client, method) => {
+            Box::pin(tasks::serve(visit, (id, call))).await
+        }
         _ => Err(RpcFault::method_not_found(&call.method)),
     }
 }
@@ -95,6 +114,7 @@ async fn tool(visit: Visit, (id, call): (Id, Call), head: &HeaderMap) -> Result<
     } = call;
     let name = call::take_text(&mut params, "name")?;
     let arguments = call::take(&mut params, "arguments");
+    check_task(&visit, &name, &mut params)?;
     if tools::signature(&name).is_none() {
         return direct(visit, (id, name), (arguments, meta, params), head).await;
     }
@@ -110,13 +130,26 @@ async fn tool(visit: Visit, (id, call): (Id, Call), head: &HeaderMap) -> Result<
         "list_resources" => find::list_resources(&visit, parsed(&name, &given)).await,
         "list_prompts" => find::list_prompts(&visit, parsed(&name, &given)).await,
         "call_tool" => return call_any(visit, given).await,
-        "read_resource" => return read_any(visit, given).await,
-        _ => return get_any_prompt(visit, given).await,
+        "read_resource" => return offers::read_any(visit, given).await,
+        _ => return offers::get_any_prompt(visit, given).await,
     };
     Ok(match ours {
         Ok(text) => Outcome::Result(text_result(&visit, &text)),
         Err(fault) => results(&visit, &fault)?,
     })
+}
+
+/// Refuses a task of a tool of ours that is answered at once. Revisions without tasks mean nothing by it.
+fn check_task(visit: &Visit, name: &str, params: &mut Params) -> Result<(), RpcFault> {
+    if params.get("task").is_none() || !tools::runs_at_once(name) {
+        return Ok(());
+    }
+    drop(call::take(params, "task"));
+    if visit.client.revision().has_core_tasks() {
+        let method = format!("tools/call of {name} as a task");
+        return Err(RpcFault::method_not_found(&method));
+    }
+    Ok(())
 }
 
 /// What a call of ours was given.
@@ -147,6 +180,15 @@ fn results(visit: &Visit, fault: &Fault) -> Result<Outcome, RpcFault> {
     failure(visit, fault, Failures::Results).map(Outcome::Result)
 }
 
+/// A failure before a tool was called. Where a task was to be begun, a result that is none would not be understood.
+fn refused(visit: &Visit, given: &Given, fault: &Fault) -> Result<Outcome, RpcFault> {
+    let begins_task = given.extra.get("task").is_some();
+    if begins_task && visit.client.revision().has_core_tasks() {
+        return Err(visit.fault(fault));
+    }
+    results(visit, fault)
+}
+
 fn text_result(visit: &Visit, text: &str) -> Vec<u8> {
     let kind = if visit.client.revision().is_modern() {
         r#""resultType":"complete","#
@@ -160,7 +202,7 @@ fn text_result(visit: &Visit, text: &str) -> Vec<u8> {
 async fn call_any(visit: Visit, given: Given) -> Result<Outcome, RpcFault> {
     let wanted: tools::CallAny = match parsed("call_tool", &given) {
         Ok(wanted) => wanted,
-        Err(fault) => return results(&visit, &fault),
+        Err(fault) => return refused(&visit, &given, &fault),
     };
     let request = CallTool {
         reference: wanted.reference,
@@ -178,7 +220,7 @@ async fn run(visit: Visit, given: Given, mut request: CallTool) -> Result<Outcom
     let Some(reference) = Ref::parse(&request.reference) else {
         let mut fault = Fault::new(ErrorCode::ToolNotFound, "there is no such tool");
         fault.hint = Some("a ref is server.tool; find_tools finds them".to_owned());
-        return results(&visit, &fault);
+        return refused(&visit, &given, &fault);
     };
     let asked = Asked {
         id: given.id,
@@ -186,7 +228,7 @@ async fn run(visit: Visit, given: Given, mut request: CallTool) -> Result<Outcom
         place: format!("\ntools/call\n{reference}"),
         server: &reference.server,
         shape: OURS,
-        may_be_task: false,
+        may_be_task: true,
     };
     call::tool(visit, asked, (request, given.meta.rest, given.extra)).await
 }
@@ -217,72 +259,6 @@ async fn direct(
         extra,
     };
     run(visit, given, request).await
-}
-
-async fn read_any(visit: Visit, given: Given) -> Result<Outcome, RpcFault> {
-    let wanted: tools::ReadAny = match parsed("read_resource", &given) {
-        Ok(wanted) => wanted,
-        Err(fault) => return results(&visit, &fault),
-    };
-    let params = Params::default().with_text("uri", &wanted.uri);
-    let shape = Shape {
-        rewrite: Some(find::contents),
-        ..OURS
-    };
-    let asks = ("resources/read", params, shape);
-    relay(visit, given, (&wanted.server, asks)).await
-}
-
-async fn get_any_prompt(visit: Visit, given: Given) -> Result<Outcome, RpcFault> {
-    let wanted: tools::GetAnyPrompt = match parsed("get_prompt", &given) {
-        Ok(wanted) => wanted,
-        Err(fault) => return results(&visit, &fault),
-    };
-    let Some(reference) = Ref::parse(&wanted.reference) else {
-        let mut fault = Fault::new(ErrorCode::PromptNotFound, "there is no such prompt");
-        fault.hint = Some("a ref is server.prompt; list_prompts tells them".to_owned());
-        return results(&visit, &fault);
-    };
-    let mut params = Params::default().with_text("name", &reference.name);
-    if let Some(arguments) = wanted.arguments {
-        params = params.with("arguments", arguments);
-    }
-    let shape = Shape {
-        rewrite: Some(find::messages),
-        ..OURS
-    };
-    let asks = ("prompts/get", params, shape);
-    relay(visit, given, (reference.server.as_str(), asks)).await
-}
-
-async fn relay(
-    visit: Visit,
-    given: Given,
-    (server, (method, mut params, shape)): (&str, (&str, Params, Shape)),
-) -> Result<Outcome, RpcFault> {
-    let Ok(name) = ServerName::new(server) else {
-        let fault = Fault::new(ErrorCode::ServerNotFound, "there is no such server");
-        return results(&visit, &fault);
-    };
-    let asked = Asked {
-        id: given.id,
-        token: given.meta.progress_token,
-        place: format!("\n{method}\n{name}"),
-        server: &name,
-        shape,
-        may_be_task: false,
-    };
-    params.0.extend(given.extra.0);
-    let relay = Relay {
-        server: server.to_owned(),
-        method: method.to_owned(),
-        params,
-        lane: visit.lane(),
-        agent_id: None,
-        timeout: visit.wish.timeout,
-        client: visit.side(given.meta.rest, Params::default()),
-    };
-    call::relay(visit, asked, relay).await
 }
 
 /// The parts of a result this face looks at.

@@ -1,13 +1,30 @@
 //! What `/mcp` lists by itself, and how it explains itself. Held to a budget of tokens by a test.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 
 /// The tools that reach everything, in the order they are listed: discovery, then the rest.
-pub(super) const DISCOVERY: &str = r#"{"name":"find_tools","description":"Search the tools of all servers. One line each: ref(arguments) -> result - summary. Several phrasings find more; no query lists all.","inputSchema":{"type":"object","properties":{"queries":{"type":"array","items":{"type":"string"}},"server":{"type":"string"},"limit":{"type":"integer","minimum":1,"maximum":50,"default":10}}},"annotations":{"readOnlyHint":true}},{"name":"get_tool_help","description":"Whole definitions of tools, when the line of find_tools is not enough.","inputSchema":{"type":"object","properties":{"refs":{"type":"array","items":{"type":"string"}},"if_hash":{"type":"array","items":{"type":"string"},"description":"Hashes you know: those answer unchanged"}},"required":["refs"]},"annotations":{"readOnlyHint":true}},{"name":"call_tool","description":"Run a tool. A failure says how to repair the call and whether anything was executed.","inputSchema":{"type":"object","properties":{"ref":{"type":"string","description":"server.tool"},"arguments":{"type":"object"},"schema_hash":{"type":"string","description":"Refuse if the definition changed"},"confirm_token":{"type":"string","description":"From an approval"}},"required":["ref"]}}"#;
+const DISCOVERY: &str = r#"{"name":"find_tools","description":"Search the tools of all servers. One line each: ref(arguments) -> result - summary. Several phrasings find more; no query lists all.","inputSchema":{"type":"object","properties":{"queries":{"type":"array","items":{"type":"string"}},"server":{"type":"string"},"limit":{"type":"integer","minimum":1,"maximum":50,"default":10}}},"annotations":{"readOnlyHint":true}},{"name":"get_tool_help","description":"Whole definitions of tools, when the line of find_tools is not enough.","inputSchema":{"type":"object","properties":{"refs":{"type":"array","items":{"type":"string"}},"if_hash":{"type":"array","items":{"type":"string"},"description":"Hashes you know: those answer unchanged"}},"required":["refs"]},"annotations":{"readOnlyHint":true}},{"name":"call_tool","description":"Run a tool. A failure says how to repair the call and whether anything was executed.","inputSchema":{"type":"object","properties":{"ref":{"type":"string","description":"server.tool"},"arguments":{"type":"object"},"schema_hash":{"type":"string","description":"Refuse if the definition changed"},"confirm_token":{"type":"string","description":"From an approval"}},"required":["ref"]}}"#;
 /// Resources and prompts.
 pub(super) const OFFERS: &str = r#"{"name":"list_resources","description":"Resources and URI templates of the servers.","inputSchema":{"type":"object","properties":{"server":{"type":"string"},"cursor":{"type":"string"}}},"annotations":{"readOnlyHint":true}},{"name":"read_resource","description":"Read a resource.","inputSchema":{"type":"object","properties":{"server":{"type":"string"},"uri":{"type":"string"}},"required":["server","uri"]},"annotations":{"readOnlyHint":true}},{"name":"list_prompts","description":"Prompts of the servers.","inputSchema":{"type":"object","properties":{"server":{"type":"string"},"cursor":{"type":"string"}}},"annotations":{"readOnlyHint":true}},{"name":"get_prompt","description":"Get a prompt's messages.","inputSchema":{"type":"object","properties":{"ref":{"type":"string","description":"server.prompt"},"arguments":{"type":"object","additionalProperties":{"type":"string"}}},"required":["ref"]},"annotations":{"readOnlyHint":true}}"#;
+
+/// That `call_tool`, the last tool of [`DISCOVERY`], may be run as a task (2025-11-25).
+const AS_TASK: &str = r#","execution":{"taskSupport":"optional"}}"#;
+
+/// The tools that reach every tool.
+pub(super) fn discovery(as_tasks: bool) -> Cow<'static, str> {
+    match DISCOVERY.strip_suffix('}') {
+        Some(open) if as_tasks => Cow::Owned(format!("{open}{AS_TASK}")),
+        _ => Cow::Borrowed(DISCOVERY),
+    }
+}
+
+/// Whether a name is that of a tool of ours that is answered at once, and never a task.
+pub(super) fn runs_at_once(name: &str) -> bool {
+    name != "call_tool" && signature(name).is_some()
+}
 
 /// Bytes of server names in the instructions.
 const NAMES_BYTES: usize = 300;
@@ -131,7 +148,7 @@ mod tests {
     #[test]
     fn tools_and_instructions_stay_within_the_budget() {
         let servers: Vec<String> = (0..500).map(|n| format!("server-{n}")).collect();
-        let whole = format!("[{DISCOVERY},{OFFERS}]{}", instructions(&servers));
+        let whole = format!("[{},{OFFERS}]{}", discovery(true), instructions(&servers));
         let tokens = tiktoken_rs::o200k_base()
             .unwrap()
             .encode_ordinary(&whole)
@@ -142,7 +159,8 @@ mod tests {
     #[test]
     fn every_tool_listed_has_a_signature_and_well_formed_schema() {
         let listed: serde_json::Value =
-            serde_json::from_str(&format!("[{DISCOVERY},{OFFERS}]")).unwrap();
+            serde_json::from_str(&format!("[{},{OFFERS}]", discovery(true))).unwrap();
+        assert_eq!(listed[2]["execution"]["taskSupport"], "optional");
         for tool in listed.as_array().unwrap() {
             let name = tool["name"].as_str().unwrap();
             let signature = signature(name).unwrap();

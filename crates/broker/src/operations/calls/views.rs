@@ -55,6 +55,8 @@ impl Inner {
 fn wanted(filter: &RowFilter, live: &Live, view: &CallView) -> bool {
     let intent = &live.intent;
     filter.state.is_none_or(|state| state == view.state)
+        && (filter.user.as_ref()).is_none_or(|user| *user == intent.user)
+        && (filter.tasks.as_ref()).is_none_or(|tasks| tasks.have(intent))
         && filter
             .reference
             .as_ref()
