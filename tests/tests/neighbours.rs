@@ -12,18 +12,20 @@ use tokio::task::JoinSet;
 
 /// Bombs at once; the daemon has fewer threads that answer.
 const BOMBS: usize = 4;
-/// Each level of the argument doubles the work. The deepest that is not refused before it is begun.
-const DEPTH: usize = 19;
+/// Bytes of a text that a slow pattern goes through; as much work as is not refused before it is begun.
+const TEXT_BYTES: usize = 150_000;
 
-/// A tool whose schema tries both branches at every level of a value that fits neither.
+/// A tool whose schema holds a text against patterns that are as slow as the bounds of schemas allow.
 fn bomb() -> Value {
-    let branch = json!({"properties": {"a": {"$ref": "#"}}, "required": ["a"]});
-    let schema = json!({"type": "object", "anyOf": [branch, branch]});
+    let patterns: Vec<Value> = (0..200)
+        .map(|n| json!({"pattern": format!("(a|b)*x.{{200}}y{n}")}))
+        .collect();
+    let schema = json!({"type": "object", "properties": {"s": {"anyOf": patterns}}});
     json!({"name": "bomb", "inputSchema": schema, "annotations": {"readOnlyHint": true}})
 }
 
-fn argument(depth: usize) -> Value {
-    (0..depth).fold(json!({"b": 1}), |inner, _| json!({"a": inner}))
+fn argument() -> Value {
+    json!({"s": "ab3_".repeat(TEXT_BYTES / 4)})
 }
 
 /// A key of a new user in a workspace.
@@ -80,7 +82,7 @@ async fn a_bomb_of_one_tenant_keeps_no_thread_from_answering_another() {
     let mut flying = JoinSet::new();
     for _ in 0..BOMBS {
         let (bridge, ann) = (Arc::clone(&bridge), ann.clone());
-        flying.spawn(async move { call(&bridge, &ann, ("bombs.bomb", argument(DEPTH))).await });
+        flying.spawn(async move { call(&bridge, &ann, ("bombs.bomb", argument())).await });
     }
     // She is answered again and again while they are in flight: not only in the pauses between two of them.
     let (mut answered, mut ended) = (0, Vec::new());

@@ -417,6 +417,27 @@ mod tests {
         assert_eq!(wrong, Err(ErrorCode::InvalidArguments));
     }
 
+    /// Texts of some dozen KiB are enough: 60 KB against 200 of these took eight seconds.
+    #[tokio::test]
+    async fn a_text_that_slow_patterns_go_through_is_not_checked_on_the_spot() {
+        let patterns = (0..200).map(|n| format!(r#"{{"pattern":"(a|b)*x.{{9}}y{n}"}}"#));
+        let patterns = patterns.collect::<Vec<_>>().join(",");
+        let schema = format!(r#"{{"properties":{{"s":{{"anyOf":[{patterns}]}}}}}}"#);
+        let tool = tool(&schema);
+        let of = |bytes: usize| {
+            let text = format!(r#"{{"s":"{}"}}"#, "b".repeat(bytes));
+            Arguments::read(Some(raw(&text))).unwrap()
+        };
+        let Compiled::Ready(_, effort) = compile(&tool) else {
+            panic!("it compiles");
+        };
+        assert!(effort.steps(&of(60_000).value) > INLINE_STEPS);
+        assert!(effort.steps(&of(500).value) < INLINE_STEPS);
+        let ann = Principal::operator("w", "ann");
+        let refused = Validators::new().check(&ann, (&tool, of(1_000_000))).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::UnsupportedSchema);
+    }
+
     #[tokio::test]
     async fn large_arguments_of_an_honest_schema_are_checked() {
         let schema = r#"{"properties":{"list":{"items":{"properties":{"n":{"type":"number"}}}}}}"#;
