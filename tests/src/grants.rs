@@ -155,10 +155,10 @@ impl Grants {
             .find_map(|pair| pair.strip_prefix("state="))
             .unwrap_or_else(|| panic!("no state in {location}"));
         let iss = self.issuer().replace(':', "%3A").replace('/', "%2F");
-        let line = format!("GET /v1/oauth/callback?state={state}&code=granted&iss={iss}");
+        let way_back = format!("GET /v1/oauth/callback?state={state}&code=granted&iss={iss}");
         let cookie = header("set-cookie");
         let cookie = cookie.split(';').next().unwrap_or_default();
-        let back = browse(bridge, &line, cookie, "").await;
+        let back = browse(bridge, &way_back, cookie, "").await;
         assert_eq!(back.status, 200, "{}", back.text());
     }
 

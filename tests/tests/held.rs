@@ -49,7 +49,7 @@ impl Issuer {
     /// A token of ann's that the bridge takes for so long.
     fn token(&self, good_for: Duration) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let exp = (now + good_for - LEEWAY).as_secs();
+        let exp = (now + good_for).checked_sub(LEEWAY).unwrap().as_secs();
         let head = base64(&json!({"alg": "EdDSA", "kid": "one"}));
         let claims = base64(&json!({
             "iss": "https://id.test", "aud": "bridge", "sub": "ann", "exp": exp,
@@ -125,14 +125,14 @@ impl Rig {
         head.push(("prefer", "respond-async".to_owned()));
         head.push(("idempotency-key", key.to_owned()));
         let body = json!({"ref": "bank.quick", "arguments": {"line": key}});
-        let held = self.send("POST /v1/calls", &head, Some(body)).await;
-        if held.status == 401 {
+        let reply = self.send("POST /v1/calls", &head, Some(body)).await;
+        if reply.status == 401 {
             return None;
         }
-        assert_eq!(held.status, 202, "{}", held.text());
-        let held = held.json();
-        assert_eq!(held["state"], "awaiting_approval", "{held}");
-        Some(held)
+        assert_eq!(reply.status, 202, "{}", reply.text());
+        let told = reply.json();
+        assert_eq!(told["state"], "awaiting_approval", "{told}");
+        Some(told)
     }
 
     /// Approves a held call; how it ended, as somebody reads it who may.

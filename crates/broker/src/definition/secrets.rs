@@ -133,6 +133,11 @@ impl Redactions {
         }
     }
 
+    /// Also what is learnt there from now on, if anything is.
+    pub(crate) fn learn_from(&mut self, learnt: Option<Learnt>) {
+        self.learnt = learnt.or(self.learnt.take());
+    }
+
     /// Whether both hold the same values: after a reload, whether a secret was rotated.
     pub(crate) fn same(&self, other: &Self) -> bool {
         let pairs = self.known.iter().zip(other.known.iter());

@@ -169,11 +169,8 @@ impl Vault {
             spec: Arc::new(spec),
             ..target.clone()
         };
-        let redactions = server.redactions().and(&used);
-        let redactions = match tokens {
-            Some(tokens) => redactions.learning(tokens),
-            None => redactions,
-        };
+        let mut redactions = server.redactions().and(&used);
+        redactions.learn_from(tokens);
         Ok(Arc::new(Server {
             name: server.name.clone(),
             workspace: server.workspace.clone(),
