@@ -32,6 +32,8 @@ pub struct BridgeOptions {
     pub extra: String,
     /// The store lies on a disk of its own, of so many MiB, that only the daemon sees.
     pub disk_mib: Option<u32>,
+    /// More variables of the daemon's environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// A running daemon. Killed by its pid when dropped.
@@ -39,6 +41,7 @@ pub struct BridgeOptions {
 pub struct Bridge {
     home: TempDir,
     disk_mib: Option<u32>,
+    env: Vec<(&'static str, String)>,
     child: Child,
     /// `127.0.0.1:port`.
     pub authority: String,
@@ -74,11 +77,12 @@ impl Bridge {
     pub async fn start_with(options: BridgeOptions) -> Self {
         let home = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         write_config(home.path(), &options);
-        let (child, authority) = spawn(home.path(), options.disk_mib).await;
+        let (child, authority) = spawn(home.path(), options.disk_mib, &options.env).await;
         let admin_key = read_key(home.path());
         Self {
             home,
             disk_mib: options.disk_mib,
+            env: options.env,
             child,
             authority,
             admin_key,
@@ -140,7 +144,7 @@ impl Bridge {
     /// # Panics
     /// When it does not come up.
     pub async fn restart(&mut self) {
-        let (child, authority) = spawn(self.home.path(), self.disk_mib).await;
+        let (child, authority) = spawn(self.home.path(), self.disk_mib, &self.env).await;
         self.child = child;
         self.authority = authority;
     }
@@ -180,17 +184,30 @@ impl Bridge {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Reply {
+        let bearer = format!("Bearer {}", self.admin_key);
+        let mut headers = headers.to_vec();
+        let own = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("authorization");
+        if !headers.iter().any(own) {
+            headers.push(("authorization", &bearer));
+        }
+        self.send_bare(line, &headers, body).await
+    }
+
+    /// As [`Bridge::send_with`], with no credential but what is among the headers.
+    ///
+    /// # Panics
+    /// When the request cannot be built or answered.
+    pub async fn send_bare(
+        &self,
+        line: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Reply {
         let (method, path) = line.split_once(' ').unwrap_or(("GET", line));
         let mut builder = Request::builder()
             .method(method)
             .uri(path)
             .header("host", &self.authority);
-        if !headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
-        {
-            builder = builder.header("authorization", format!("Bearer {}", self.admin_key));
-        }
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
@@ -352,7 +369,11 @@ fn with_disk(program: &Path, disk: &Path, size_mib: u32) -> Command {
     command
 }
 
-async fn spawn(home: &Path, disk_mib: Option<u32>) -> (Child, String) {
+async fn spawn(
+    home: &Path,
+    disk_mib: Option<u32>,
+    env: &[(&'static str, String)],
+) -> (Child, String) {
     let program = built("paperbot-mcpd");
     let mut command = match disk_mib {
         Some(size) => with_disk(&program, &home.join(DISK), size),
@@ -364,7 +385,8 @@ async fn spawn(home: &Path, disk_mib: Option<u32>) -> (Child, String) {
     command
         .env_clear()
         .envs(directories(home))
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

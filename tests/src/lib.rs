@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod chaos;
 pub mod clients;
 pub mod gate;
+pub mod grants;
 pub mod http;
 pub mod peer;
 pub mod postgres;

@@ -11,6 +11,7 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use testkit::grants::Grants;
 use testkit::{Bridge, BridgeOptions, Upstream, eventually};
 
 /// What is put somewhere, by where it is put.
@@ -27,7 +28,8 @@ const FOREIGN_KEY: &str = "canary10-key-nobody-made";
 const QUERY: &str = "canary11-query-of-a-request";
 const COOKIE: &str = "canary12-cookie";
 
-/// Everything planted besides what the bridge mints itself: an API key and an agent's token.
+/// Everything planted besides what the bridge mints itself (an API key, an agent's token, a token that confirms a call)
+/// and what an issuer gives it (tokens of a grant, one of them renewed).
 const PLANTED: [&str; 12] = [
     ENV,
     BEARER,
@@ -158,28 +160,23 @@ struct Sweep {
 async fn run(format: &str) -> Sweep {
     let folder = tempfile::tempdir().unwrap();
     let url = serve().await;
-    let extra = format!("telemetry: {{log: {{format: {format}, level: debug}}}}\n");
+    let grants = Grants::start().await;
+    let roles =
+        "roles: {careful: {allow: ['*.*'], confirm: ['talkative.tell'], self_confirm: true}}";
+    let extra = format!(
+        "telemetry: {{log: {{format: {format}, level: debug}}}}\n{roles}\n{}",
+        Grants::sections(folder.path())
+    );
+    let mut upstreams = upstreams(folder.path(), &url);
+    upstreams.push(grants.upstream("grants"));
     let bridge = Bridge::start_with(BridgeOptions {
-        upstreams: upstreams(folder.path(), &url),
+        upstreams,
         extra,
         ..BridgeOptions::default()
     })
     .await;
     bridge.wait_for_ref("talkative.tell").await;
-    let user =
-        json!({"user": "bob", "workspaces": [{"workspace": "default", "roles": ["operator"]}]});
-    assert!(
-        bridge
-            .send("POST", "/v1/users", Some(user))
-            .await
-            .status
-            .is_success()
-    );
-    let made = bridge
-        .send("POST", "/v1/keys", Some(json!({"user": "bob"})))
-        .await
-        .json();
-    let key = made["key"].as_str().unwrap().to_owned();
+    let key = key(&bridge, "bob", "operator").await;
     let agent = bridge
         .send(
             "POST",
@@ -194,6 +191,8 @@ async fn run(format: &str) -> Sweep {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
+    granted(&bridge, &grants, &bob).await;
+    let confirm = confirmed(&bridge).await;
     calls(&bridge, &bob).await;
     let told = refusals(&bridge, &url).await;
     let mut answers = told;
@@ -203,7 +202,10 @@ async fn run(format: &str) -> Sweep {
         "/v1/sessions",
         "/v1/calls",
         "/v1/audit",
+        "/v1/audit?format=ndjson",
         "/v1/events/history?limit=500",
+        "/v1/approvals",
+        "/v1/credentials",
         "/v1/me",
     ] {
         for who in [&bob[..], &[]] {
@@ -222,11 +224,83 @@ async fn run(format: &str) -> Sweep {
     }
     answers += &bridge.send("GET", "/metrics", None).await.text();
     let secret = key.rsplit('_').next().unwrap().to_owned();
+    let mut minted = grants.given();
+    assert_eq!(minted.len(), 4, "a grant, and one that was renewed");
+    minted.extend([secret, token, confirm]);
     Sweep {
         bridge,
-        minted: vec![secret, token],
+        minted,
         answers,
     }
+}
+
+/// A key of a new user's.
+async fn key(bridge: &Bridge, user: &str, role: &str) -> String {
+    let wish = json!({"user": user, "workspaces": [{"workspace": "default", "roles": [role]}]});
+    let made = bridge.send("POST", "/v1/users", Some(wish)).await;
+    assert!(made.status.is_success(), "{}", made.text());
+    let made = bridge.send("POST", "/v1/keys", Some(json!({"user": user})));
+    made.await.json()["key"].as_str().unwrap().to_owned()
+}
+
+/// Bob grants access to a server that tells whatever token it ever saw, and the grant is renewed.
+async fn granted(bridge: &Bridge, grants: &Grants, bob: &[(&str, &str)]) {
+    let call = async |tool: &str| {
+        let body = json!({"ref": format!("grants.{tool}"), "arguments": {}});
+        bridge.send_with("POST /v1/calls", bob, Some(body)).await
+    };
+    let refused = call("tell").await;
+    assert_eq!(refused.status, 502, "{}", refused.text());
+    let link = refused.json()["link"].as_str().unwrap().to_owned();
+    grants.grant(bridge, &link).await;
+    eventually("a call with the grant", || async {
+        (call("tell").await.status == 200).then_some(())
+    })
+    .await;
+    let failed = async |tool: &str| {
+        let reply = call(tool).await;
+        assert!(!reply.status.is_success(), "{tool}: {}", reply.text());
+        for token in grants.given() {
+            assert!(!reply.text().contains(&token), "{tool}: {}", reply.text());
+        }
+        reply
+    };
+    let told = failed("fail").await;
+    assert!(told.text().contains("[redacted]"), "{}", told.text());
+    failed("crash").await;
+    grants.end_access();
+    eventually("a call with the renewed grant", || async {
+        (call("tell").await.status == 200).then_some(())
+    })
+    .await;
+    failed("fail").await;
+    failed("crash").await;
+}
+
+/// A call that must be confirmed, with a token that is right, used up, and held against another call.
+async fn confirmed(bridge: &Bridge) -> String {
+    let bearer = format!("Bearer {}", key(bridge, "carl", "careful").await);
+    let call = async |arguments: Value, token: Option<&str>| {
+        let body = json!({"ref": "talkative.tell", "arguments": arguments, "confirm_token": token});
+        let headers = [("authorization", bearer.as_str())];
+        bridge
+            .send_with("POST /v1/calls", &headers, Some(body))
+            .await
+    };
+    let asked = call(json!({}), None).await;
+    assert_eq!(asked.status, 428, "{}", asked.text());
+    let asked = asked.json();
+    let token = asked["approval"]["confirm_token"].as_str().unwrap();
+    for (arguments, status) in [
+        (json!({"more": {}}), 403),
+        (json!({}), 200),
+        (json!({}), 403),
+    ] {
+        let reply = call(arguments, Some(token)).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+        assert!(!reply.text().contains(token), "{}", reply.text());
+    }
+    token.to_owned()
 }
 
 /// Calls by bob that succeed, fail, crash and are refused.

@@ -146,6 +146,7 @@ async fn a_refused_call_does_not_use_its_key_and_mcp_says_when_to_come_back() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn a_server_that_fails_is_left_alone_and_shows_it() {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
     let (tools, effects) = (folder.path().join("tools"), folder.path().join("effects"));
@@ -179,6 +180,11 @@ async fn a_server_that_fails_is_left_alone_and_shows_it() {
     let shown = bridge.get("/v1/servers/bad").await;
     assert_eq!(shown["circuit"]["state"], "open");
     assert_eq!(echo(&bridge, &[]).await.status, 200);
+    let session = session_of(&bridge, "bad").await;
+    assert_eq!(session["circuit"]["state"], "open", "{session}");
+    assert!(session["circuit"]["retry_after_ms"].is_u64(), "{session}");
+    let well = session_of(&bridge, "modern").await;
+    assert_eq!(well["circuit"], json!({"state": "closed"}));
     assert_eq!(std::fs::read_to_string(&effects).unwrap_or_default(), "");
     // One call tries after the pause, and its answer closes the circuit.
     testkit::eventually("the circuit closes", || async {
@@ -187,4 +193,37 @@ async fn a_server_that_fails_is_left_alone_and_shows_it() {
     .await;
     let shown = bridge.get("/v1/servers/bad").await;
     assert_eq!(shown["circuit"]["state"], "closed");
+    let session = session_of(&bridge, "bad").await;
+    assert_eq!(session["circuit"], json!({"state": "closed"}));
+    // Both changes were told, in their order, to whoever listens.
+    let told = bridge
+        .get("/v1/events/history?limit=500&types=circuit_opened,circuit_closed")
+        .await;
+    let told = told["items"].as_array().cloned().unwrap_or_default();
+    let kinds: Vec<&str> = told
+        .iter()
+        .filter_map(|event| event["type"].as_str())
+        .collect();
+    let (first, last) = (kinds.first(), kinds.last());
+    assert_eq!(
+        (first, last),
+        (Some(&"circuit_opened"), Some(&"circuit_closed")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().all(|event| event["data"]["server"] == "bad"),
+        "{told:?}"
+    );
+    assert!(told[0]["data"]["retry_after_ms"].is_u64(), "{told:?}");
+}
+
+/// A session of a server, as its owner inspects it.
+async fn session_of(bridge: &Bridge, server: &str) -> Value {
+    let page = bridge.get("/v1/sessions").await;
+    let items = page["items"].as_array().cloned().unwrap_or_default();
+    let found = items.iter().find(|one| one["server"] == server);
+    let id = found
+        .and_then(|one| one["session_id"].as_str())
+        .unwrap_or_else(|| panic!("no session of {server}: {page}"));
+    bridge.get(&format!("/v1/sessions/{id}")).await
 }

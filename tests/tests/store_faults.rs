@@ -40,6 +40,7 @@ impl Scene {
             upstreams: vec![fixture(&effects)],
             extra: extra.to_owned(),
             disk_mib,
+            ..BridgeOptions::default()
         })
         .await;
         bridge.wait_for_ref("fixture.echo").await;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::Utc;
 use secrecy::{ExposeSecret as _, SecretString};
 use sessions::WorkspaceId;
 use tokio_util::sync::CancellationToken;
@@ -10,8 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::BrokerError;
 use crate::issuer::{Issuer, IssuerOptions};
-use crate::keys::{Admitted, Keys, Reach, admitted, refused};
+use crate::keys::{Keys, Reach, admitted, refused};
 use crate::logins::{self, NewLogin};
+use crate::principal::Principal;
 use crate::store::Store;
 
 /// Which credentials are taken.
@@ -78,7 +80,7 @@ impl Access {
         &self,
         credential: &Credential,
         workspace: Option<&str>,
-    ) -> Result<Admitted, BrokerError> {
+    ) -> Result<Principal, BrokerError> {
         match credential {
             Credential::Token(token) => self.admit_token(token.expose_secret(), workspace).await,
             Credential::Login(cookie) => {
@@ -96,7 +98,7 @@ impl Access {
         &self,
         token: &str,
         workspace: Option<&str>,
-    ) -> Result<Admitted, BrokerError> {
+    ) -> Result<Principal, BrokerError> {
         if let Some(issuer) = self.issuer_of(token) {
             return admitted(&self.of_issuer(issuer, token).await?, workspace);
         }
@@ -104,6 +106,25 @@ impl Access {
             return Err(refused());
         }
         admitted(&self.keys.of_key(token).await?.reach, workspace)
+    }
+
+    /// What the credential a principal came by opens now, in the same workspace. Nobody shows it again: it is
+    /// minutes later, and what was put off then is about to begin.
+    ///
+    /// # Errors
+    /// As [`Access::admit`].
+    pub(crate) async fn still(&self, who: &Principal) -> Result<Principal, BrokerError> {
+        if who.expires_at.is_some_and(|end| end <= Utc::now()) {
+            return Err(refused());
+        }
+        let of_token = who.is_of_issuer() && logins::id_in(&who.key_id).is_none();
+        let asks_nobody = !self.takes_keys && self.issuer.is_none();
+        if of_token || asks_nobody {
+            // A token says the same until it ends, and who needs no credential can lose none.
+            return Ok(who.clone());
+        }
+        let reach = self.keys.of_name(&who.key_id).await?;
+        admitted(&reach, Some(who.workspace.as_str()))
     }
 
     /// Begins a login with a key or a token; with it the login's name for the record.

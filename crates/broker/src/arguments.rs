@@ -12,9 +12,10 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::checkers::Checkers;
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
+use crate::principal::Principal;
 
 /// Complaints told about one call; the first few say it all.
 const MAX_COMPLAINTS: usize = 16;
@@ -30,11 +31,9 @@ const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_STEPS: u64 = 20_000;
 /// More visits than this are not begun: about a second of a thread, and nobody could stop it.
 const MAX_STEPS: u64 = 5_000_000;
-/// Schemas compiled and arguments checked off the async threads at once: a flood of large ones leaves room for
-/// whatever else blocks.
-const CHECKERS: usize = 2;
-/// Longest wait for one of those places.
-const CHECKER_WAIT: Duration = Duration::from_secs(5);
+/// After more visits than this it is not told what is wrong: every complaint there is would be made and held first,
+/// some hundred bytes for each visit.
+const MAX_EXPLAINED_STEPS: u64 = 200_000;
 /// Largest regex automaton a schema may ask for.
 const REGEX_BYTES: usize = 1024 * 1024;
 /// Longest preview kept in the ledger, in bytes.
@@ -117,7 +116,7 @@ fn malformed(detail: &str) -> BrokerError {
 #[derive(Debug, Clone)]
 pub(crate) struct Validators {
     compiled: moka::sync::Cache<Hash, Arc<Compiled>>,
-    checkers: Arc<Semaphore>,
+    checkers: Checkers,
 }
 
 #[derive(Debug)]
@@ -136,25 +135,25 @@ impl Validators {
     pub(crate) fn new() -> Self {
         Self {
             compiled: moka::sync::Cache::new(COMPILED_KEPT),
-            checkers: Arc::new(Semaphore::new(CHECKERS)),
+            checkers: Checkers::new(),
         }
     }
 
     /// Holds arguments against a tool's schema.
     ///
     /// # Errors
-    /// `invalid_arguments` with pointers and the signature, `unsupported_schema`.
+    /// `invalid_arguments` with pointers and the signature, `unsupported_schema`, `overloaded`.
     pub(crate) async fn check(
         &self,
-        tool: &Arc<Entry>,
-        arguments: Arguments,
+        who: &Principal,
+        (tool, arguments): (&Arc<Entry>, Arguments),
     ) -> Result<Arguments, BrokerError> {
         if let Some(why) = &tool.unsupported_schema {
             return Err(unsupported(tool, why));
         }
         let compiled = match self.compiled.get(&tool.hash) {
             Some(compiled) => compiled,
-            None => self.compile(tool).await?,
+            None => self.compile(who, tool).await?,
         };
         let steps = match &*compiled {
             Compiled::Ready(_, effort) => effort.steps(&arguments.value),
@@ -167,7 +166,7 @@ impl Validators {
         if arguments.raw.get().len() <= INLINE_BYTES && steps <= INLINE_STEPS {
             return complaints(tool, &compiled, &arguments).map_or(Ok(arguments), Err);
         }
-        let place = self.checker().await?;
+        let place = self.checkers.place(who).await?;
         let tool = Arc::clone(tool);
         let checked = tokio::task::spawn_blocking(move || {
             // Held until the thread is free, also when the caller went away.
@@ -179,20 +178,12 @@ impl Validators {
             .unwrap_or_else(|_| Err(Fault::new(ErrorCode::Internal, "checking arguments failed")))
     }
 
-    /// A place for work off the async threads.
-    async fn checker(&self) -> Result<OwnedSemaphorePermit, BrokerError> {
-        let place = Arc::clone(&self.checkers).acquire_owned();
-        if let Ok(Ok(place)) = tokio::time::timeout(CHECKER_WAIT, place).await {
-            return Ok(place);
-        }
-        let detail = "too many large arguments are being checked";
-        let mut fault = Fault::new(ErrorCode::Overloaded, detail);
-        fault.retry_after = Some(CHECKER_WAIT);
-        Err(fault)
-    }
-
-    async fn compile(&self, tool: &Arc<Entry>) -> Result<Arc<Compiled>, BrokerError> {
-        let place = self.checker().await?;
+    async fn compile(
+        &self,
+        who: &Principal,
+        tool: &Arc<Entry>,
+    ) -> Result<Arc<Compiled>, BrokerError> {
+        let place = self.checkers.place(who).await?;
         if let Some(compiled) = self.compiled.get(&tool.hash) {
             // Somebody else did it meanwhile.
             return Ok(compiled);
@@ -240,21 +231,21 @@ fn compile(tool: &Entry) -> Compiled {
 }
 
 fn complaints(tool: &Entry, compiled: &Compiled, arguments: &Arguments) -> Option<BrokerError> {
-    let validator = match compiled {
-        Compiled::Ready(validator, _) => validator,
+    let (validator, effort) = match compiled {
+        Compiled::Ready(validator, effort) => (validator, effort),
         Compiled::Unsupported(why) => return Some(unsupported(tool, why)),
     };
     if validator.is_valid(&arguments.value) {
         return None;
     }
-    let errors: Vec<PointerDetail> = validator
-        .iter_errors(&arguments.value)
-        .take(MAX_COMPLAINTS)
-        .map(|error| PointerDetail {
-            pointer: format!("/arguments{}", error.instance_path()),
-            detail: clip(&error.masked().to_string()),
-        })
-        .collect();
+    let errors = if effort.steps(&arguments.value) > MAX_EXPLAINED_STEPS {
+        vec![PointerDetail {
+            pointer: "/arguments".to_owned(),
+            detail: "do not fit the schema, and are too deep or large to say where".to_owned(),
+        }]
+    } else {
+        explained(validator, &arguments.value)
+    };
     let detail = errors.first().map_or_else(String::new, |first| {
         format!("{}: {}", first.pointer, first.detail)
     });
@@ -262,6 +253,15 @@ fn complaints(tool: &Entry, compiled: &Compiled, arguments: &Arguments) -> Optio
     fault.errors = errors;
     fault.hint = Some(format!("{}{}", tool.reference, tool.shape));
     Some(fault)
+}
+
+fn explained(validator: &Validator, arguments: &Value) -> Vec<PointerDetail> {
+    let errors = validator.iter_errors(arguments).take(MAX_COMPLAINTS);
+    let told = errors.map(|error| PointerDetail {
+        pointer: format!("/arguments{}", error.instance_path()),
+        detail: clip(&error.masked().to_string()),
+    });
+    told.collect()
 }
 
 fn unsupported(tool: &Entry, why: &str) -> BrokerError {
@@ -363,7 +363,8 @@ mod tests {
 
     async fn verdict(schema: &str, arguments: &str) -> Result<(), ErrorCode> {
         let arguments = Arguments::read(Some(raw(arguments))).unwrap();
-        let checked = Validators::new().check(&tool(schema), arguments).await;
+        let (ann, tool) = (Principal::operator("w", "ann"), tool(schema));
+        let checked = Validators::new().check(&ann, (&tool, arguments)).await;
         checked.map(|_| ()).map_err(|fault| fault.code)
     }
 
@@ -416,6 +417,27 @@ mod tests {
         assert_eq!(wrong, Err(ErrorCode::InvalidArguments));
     }
 
+    /// Texts of some dozen KiB are enough: 60 KB against 200 of these took eight seconds.
+    #[tokio::test]
+    async fn a_text_that_slow_patterns_go_through_is_not_checked_on_the_spot() {
+        let patterns = (0..200).map(|n| format!(r#"{{"pattern":"(a|b)*x.{{9}}y{n}"}}"#));
+        let patterns = patterns.collect::<Vec<_>>().join(",");
+        let schema = format!(r#"{{"properties":{{"s":{{"anyOf":[{patterns}]}}}}}}"#);
+        let tool = tool(&schema);
+        let of = |bytes: usize| {
+            let text = format!(r#"{{"s":"{}"}}"#, "b".repeat(bytes));
+            Arguments::read(Some(raw(&text))).unwrap()
+        };
+        let Compiled::Ready(_, effort) = compile(&tool) else {
+            panic!("it compiles");
+        };
+        assert!(effort.steps(&of(60_000).value) > INLINE_STEPS);
+        assert!(effort.steps(&of(500).value) < INLINE_STEPS);
+        let ann = Principal::operator("w", "ann");
+        let refused = Validators::new().check(&ann, (&tool, of(1_000_000))).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::UnsupportedSchema);
+    }
+
     #[tokio::test]
     async fn large_arguments_of_an_honest_schema_are_checked() {
         let schema = r#"{"properties":{"list":{"items":{"properties":{"n":{"type":"number"}}}}}}"#;
@@ -427,6 +449,29 @@ mod tests {
             verdict(schema, &bad).await,
             Err(ErrorCode::InvalidArguments)
         );
+    }
+
+    #[tokio::test]
+    async fn what_would_take_a_complaint_for_every_visit_is_refused_with_one() {
+        let doubling = r##"{"anyOf":[{"properties":{"a":{"$ref":"#"}},"required":["a"]},{"properties":{"a":{"$ref":"#"}},"required":["a"]}]}"##;
+        let ann = Principal::operator("w", "ann");
+        let validators = Validators::new();
+        let fault = async |depth: usize| {
+            let wrong = format!(
+                r#"{}{{"b":1}}{}"#,
+                r#"{"a":"#.repeat(depth),
+                "}".repeat(depth)
+            );
+            let arguments = Arguments::read(Some(raw(&wrong))).unwrap();
+            let checked = validators.check(&ann, (&tool(doubling), arguments)).await;
+            checked.unwrap_err()
+        };
+        let shallow = fault(3).await;
+        assert!(shallow.detail.contains("not valid under"), "{shallow:?}");
+        let deep = fault(17).await;
+        assert_eq!(deep.code, ErrorCode::InvalidArguments);
+        assert_eq!(deep.errors.len(), 1, "{deep:?}");
+        assert!(deep.detail.contains("too deep or large"), "{deep:?}");
     }
 
     fn raw(json: &str) -> Box<RawValue> {

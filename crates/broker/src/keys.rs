@@ -13,7 +13,6 @@ use sessions::{UserId, WorkspaceId};
 
 use self::digest::{hex, hex_of, random};
 use self::trust::Trust;
-pub use self::verify::Admitted;
 pub(crate) use self::verify::{Reach, admitted, refused};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::principal::Role;

@@ -11,6 +11,7 @@ pub mod audit;
 mod call;
 pub mod call_state;
 mod catalogue;
+mod checkers;
 pub mod definition;
 pub mod error;
 pub mod events;

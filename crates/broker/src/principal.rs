@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sessions::{UserId, WorkspaceId};
 
@@ -136,6 +137,8 @@ pub struct Principal {
     pub key_id: String,
     /// What the key is narrowed to.
     pub scopes: Scopes,
+    /// When the credential ends by itself; `None` = when it is revoked.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Principal {
@@ -149,5 +152,22 @@ impl Principal {
     #[must_use]
     pub fn is_of_issuer(&self) -> bool {
         self.key_id.starts_with(TOKEN_PREFIX)
+    }
+}
+
+#[cfg(test)]
+impl Principal {
+    /// An operator of one workspace.
+    pub(crate) fn operator(workspace: &str, user: &str) -> Self {
+        let workspace = WorkspaceId::new(workspace).unwrap();
+        Self {
+            user: UserId::new(user).unwrap(),
+            workspace: workspace.clone(),
+            workspaces: vec![workspace],
+            roles: vec![Role::Operator],
+            key_id: "k".to_owned(),
+            scopes: Scopes::default(),
+            expires_at: None,
+        }
     }
 }

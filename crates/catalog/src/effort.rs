@@ -1,7 +1,8 @@
 //! How many subschemas a validator may visit for one value: what bounds of the schema alone cannot tell.
 //!
 //! A schema that refers to itself twice for the same part of a value doubles the work with every level of the value:
-//! a few dozen levels, and no validator ends. Counts; never validates.
+//! a few dozen levels, and no validator ends. A regular expression goes through all of a text, and slowly if it is made
+//! for that. Counts; never validates.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,16 +17,56 @@ use crate::schema::{Document, reference};
 /// Deepest value told apart; JSON is read no deeper.
 const MAX_DEPTH: usize = 128;
 
-/// Visits for one path down a value, by the value's depth.
+/// So many bytes of a text cost one regular expression at its slowest about what a visit costs.
+const TEXT_BYTES_PER_STEP: u64 = 8;
+
+/// Work for one path down a value, by the value's depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effort(Vec<u64>);
+pub struct Effort(Vec<Work>);
+
+/// Work for one path down a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Work {
+    visits: u64,
+    /// Regular expressions that a text there is held against.
+    regexes: u64,
+}
+
+impl Work {
+    fn and(self, other: Self) -> Self {
+        Self {
+            visits: self.visits.saturating_add(other.visits),
+            regexes: self.regexes.saturating_add(other.regexes),
+        }
+    }
+
+    /// At most either.
+    fn or(self, other: Self) -> Self {
+        Self {
+            visits: self.visits.max(other.visits),
+            regexes: self.regexes.max(other.regexes),
+        }
+    }
+}
+
+/// What of a value makes work.
+#[derive(Debug, Default)]
+struct Size {
+    /// Paths that lead down it.
+    leaves: u64,
+    /// Texts and names of members.
+    text_bytes: u64,
+}
 
 impl Effort {
     /// Of a schema that is within [`bounds`](crate::bounds).
     #[must_use]
     pub fn of(schema: &RawValue) -> Self {
         let Ok(json) = Json::parse(schema.get()) else {
-            return Self(vec![1]);
+            return Self(vec![Work {
+                visits: 1,
+                regexes: 0,
+            }]);
         };
         let mut count = Count {
             document: Document::new(&json),
@@ -34,30 +75,43 @@ impl Effort {
         };
         Self(
             (0..=MAX_DEPTH)
-                .map(|depth| count.visits(&json, depth))
+                .map(|depth| count.work(&json, depth))
                 .collect(),
         )
     }
 
-    /// At most so many visits for this value.
+    /// At most so many visits for this value, or work that is worth as many.
     #[must_use]
     pub fn steps(&self, value: &Value) -> u64 {
-        let mut leaves = 0;
-        let depth = measure(value, &mut leaves);
-        let path = self.0.get(depth).or(self.0.last()).copied().unwrap_or(1);
-        path.saturating_mul(leaves)
+        let mut size = Size::default();
+        let depth = measure(value, &mut size);
+        let path = self.0.get(depth).or(self.0.last()).copied();
+        let path = path.unwrap_or_default();
+        let visits = path.visits.max(1).saturating_mul(size.leaves);
+        let read = path.regexes.saturating_mul(size.text_bytes);
+        visits.saturating_add(read / TEXT_BYTES_PER_STEP)
     }
 }
 
-/// The depth of a value, and how many paths lead down it.
-fn measure(value: &Value, leaves: &mut u64) -> usize {
+/// The depth of a value, and its size.
+fn measure(value: &Value, size: &mut Size) -> usize {
     let below = match value {
-        Value::Array(items) => items.iter().map(|item| measure(item, leaves)).max(),
-        Value::Object(members) => members.values().map(|one| measure(one, leaves)).max(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        Value::Array(items) => items.iter().map(|item| measure(item, size)).max(),
+        Value::Object(members) => {
+            let member = |(name, one): (&String, &Value)| {
+                size.text_bytes += name.len() as u64;
+                measure(one, size)
+            };
+            members.iter().map(member).max()
+        }
+        Value::String(text) => {
+            size.text_bytes += text.len() as u64;
+            None
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     };
     if below.is_none() {
-        *leaves += 1;
+        size.leaves += 1;
     }
     below.map_or(0, |below| below + 1)
 }
@@ -65,7 +119,7 @@ fn measure(value: &Value, leaves: &mut u64) -> usize {
 /// What looks at a value itself, and what at its parts.
 #[derive(Default)]
 struct Here<'a> {
-    visits: u64,
+    work: Work,
     items: Vec<&'a Json>,
     by_name: HashMap<&'a str, Vec<&'a Json>>,
     other_members: Vec<&'a Json>,
@@ -74,34 +128,35 @@ struct Here<'a> {
 struct Count<'a> {
     document: Document<'a>,
     here: HashMap<*const Json, Rc<Here<'a>>>,
-    known: HashMap<(*const Json, usize), u64>,
+    known: HashMap<(*const Json, usize), Work>,
 }
 
 impl<'a> Count<'a> {
-    fn visits(&mut self, node: &'a Json, depth: usize) -> u64 {
+    fn work(&mut self, node: &'a Json, depth: usize) -> Work {
         let key = (std::ptr::from_ref(node), depth);
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
         let here = self.here(node);
         let below = if depth == 0 {
-            0
+            Work::default()
         } else {
             // A value is an array or an object, and one path goes through one of its members.
             let items = self.sum(&here.items, depth - 1);
             let named = here.by_name.values();
-            let named = named.map(|nodes| self.sum(nodes, depth - 1)).max();
+            let named = named.map(|nodes| self.sum(nodes, depth - 1));
+            let named = named.fold(Work::default(), Work::or);
             let others = self.sum(&here.other_members, depth - 1);
-            items.max(others.saturating_add(named.unwrap_or(0)))
+            items.or(others.and(named))
         };
-        let visits = here.visits.saturating_add(below);
-        self.known.insert(key, visits);
-        visits
+        let work = here.work.and(below);
+        self.known.insert(key, work);
+        work
     }
 
-    fn sum(&mut self, nodes: &[&'a Json], depth: usize) -> u64 {
-        let visits = nodes.iter().map(|node| self.visits(node, depth));
-        visits.fold(0, u64::saturating_add)
+    fn sum(&mut self, nodes: &[&'a Json], depth: usize) -> Work {
+        let work = nodes.iter().map(|node| self.work(node, depth));
+        work.fold(Work::default(), Work::and)
     }
 
     /// The node and all that looks at the same value: references and branches. Ends, since the bounds refuse
@@ -112,13 +167,22 @@ impl<'a> Count<'a> {
             return Rc::clone(known);
         }
         let mut here = Here {
-            visits: 1,
+            work: Work {
+                visits: 1,
+                regexes: 0,
+            },
             ..Here::default()
         };
         if let Some(target) = reference(node).and_then(|target| self.document.resolve(target)) {
             here.add(&self.here(target));
         }
         for (key, value) in node.members() {
+            here.work.regexes += match (key.as_str(), value) {
+                ("pattern", _) => 1,
+                // Each is held against the names of the members.
+                ("patternProperties", Json::Object(members)) => members.len() as u64,
+                _ => 0,
+            };
             match (key.as_str(), value) {
                 ("properties", Json::Object(members)) => {
                     for (name, child) in members {
@@ -152,7 +216,7 @@ impl<'a> Count<'a> {
 
 impl Here<'_> {
     fn add(&mut self, other: &Self) {
-        self.visits = self.visits.saturating_add(other.visits);
+        self.work = self.work.and(other.work);
         self.items.extend(&other.items);
         self.other_members.extend(&other.other_members);
         for (name, nodes) in &other.by_name {
@@ -193,6 +257,19 @@ mod tests {
         let any_json = r##"{"anyOf":[{"type":"array","items":{"$ref":"#"}},{"type":"object","additionalProperties":{"$ref":"#"}},
             {"type":["string","number"]}]}"##;
         assert!(steps(any_json, &nested(100)) < 1_000);
+    }
+
+    #[test]
+    fn regular_expressions_go_through_every_byte() {
+        let text = format!(r#"{{"s":"{}"}}"#, "a".repeat(8_000));
+        let one = r#"{"properties":{"s":{"pattern":"a"},"t":{"pattern":"b"}}}"#;
+        assert!(steps(one, &text) < 2_000);
+        let many = vec![r#"{"pattern":"a"}"#; 100].join(",");
+        let many = format!(r#"{{"properties":{{"s":{{"anyOf":[{many}]}}}}}}"#);
+        assert!(steps(&many, &text) > 100_000);
+        let names = format!(r#"{{"{}":1}}"#, "a".repeat(8_000));
+        let by_name = r#"{"patternProperties":{"a":{},"b":{},"c":{}}}"#;
+        assert!(steps(by_name, &names) > 3_000);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::options::CommandLine;
 
 /// Operations whose verb has two words.
-const TWO_WORDS: [(&str, [&str; 2]); 14] = [
+const TWO_WORDS: [(&str, [&str; 2]); 15] = [
     ("open_session", ["session", "open"]),
     ("list_sessions", ["session", "list"]),
     ("inspect_session", ["session", "inspect"]),
@@ -24,6 +24,7 @@ const TWO_WORDS: [(&str, [&str; 2]); 14] = [
     ("stream_call", ["calls", "wait"]),
     ("list_audit", ["audit", "list"]),
     ("list_agents", ["agent", "list"]),
+    ("list_credentials", ["credentials", "list"]),
 ];
 
 /// Global options that take the next word as their value.

@@ -6,8 +6,7 @@
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use broker::keys::Admitted;
-use broker::{Broker, Credential, ErrorCode, logins};
+use broker::{Broker, Credential, ErrorCode, Principal, logins};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -89,12 +88,11 @@ impl Presented {
         &self,
         broker: &Broker,
         workspace: Option<&str>,
-    ) -> Result<Admitted, Refused> {
-        let admitted = broker.admit(&self.credential, workspace).await?;
-        let principal = &admitted.principal;
+    ) -> Result<Principal, Refused> {
+        let principal = broker.admit(&self.credential, workspace).await?;
         let own = |name: &String| *name == principal.key_id || name == principal.user.as_str();
         if self.name.as_ref().is_none_or(own) {
-            return Ok(admitted);
+            return Ok(principal);
         }
         let detail = "no valid credential was given";
         Err(Refused::new(ErrorCode::Unauthenticated, detail))

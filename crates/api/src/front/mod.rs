@@ -190,10 +190,9 @@ impl Front {
                 local_admin(workspace)?
             } else {
                 let presented = Presented::of(&request, live)?;
-                let admitted = presented.admit(&self.app.broker, workspace).await?;
+                let principal = presented.admit(&self.app.broker, workspace).await?;
                 presented.check_forgery(&request)?;
-                let principal = admitted.principal.clone();
-                held = Some((presented.credential, admitted));
+                held = Some((presented.credential, principal.clone()));
                 principal
             };
             rates = Some(Told::of(&principal));
@@ -207,9 +206,9 @@ impl Front {
                 .clone()
                 .allowing(response.headers().get(ALLOW))
                 .within(rates)),
-            (None, Some((credential, admitted))) if held::is_stream(&response) => {
+            (None, Some((credential, principal))) if held::is_stream(&response) => {
                 let broker = self.app.broker.clone();
-                let lost = async move { broker.until_lost(credential, admitted).await };
+                let lost = async move { broker.until_lost(credential, principal).await };
                 Ok(rates::dressed(held::until(response, lost), rates))
             }
             (None, _) => Ok(rates::dressed(response, rates)),
@@ -269,6 +268,7 @@ fn local_admin(workspace: Option<&str>) -> Result<Principal, Refused> {
         roles: vec![Role::Admin],
         key_id: "none".to_owned(),
         scopes: broker::Scopes::default(),
+        expires_at: None,
     })
 }
 

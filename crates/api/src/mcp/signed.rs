@@ -127,6 +127,7 @@ mod tests {
             roles: Vec::new(),
             key_id: "k".to_owned(),
             scopes: Scopes::default(),
+            expires_at: None,
         }
     }
 

@@ -104,12 +104,12 @@ async fn get_login(State(app): State<Shared>, Asked(asker): Asked, headers: Head
     let workspace = asker.principal.workspace.as_str();
     let admitted = app.broker.admit(&credential, Some(workspace)).await?;
     // A key was shown besides the cookie of somebody, or of another login.
-    if admitted.principal.key_id != asker.principal.key_id {
+    if admitted.key_id != asker.principal.key_id {
         return Err(none());
     }
     let expires_at = admitted.expires_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
     let csrf_token = logins::csrf_token(cookie);
-    answer::json(&view(admitted.principal, csrf_token, expires_at))
+    answer::json(&view(admitted, csrf_token, expires_at))
 }
 
 /// Ends the login this request came by, and removes the cookie.

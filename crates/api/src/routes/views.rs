@@ -322,6 +322,7 @@ pub fn session(view: SessionView, whole: bool) -> wire::Session {
         last_error: shown.last_error,
         expires_at: shown.expires_at.map(time),
         catalog_hash: view.catalog_hash,
+        circuit: view.circuit.map(circuit),
         stderr: if whole { shown.stderr } else { Vec::new() },
     }
 }

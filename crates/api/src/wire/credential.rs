@@ -16,7 +16,7 @@ pub struct PutCredentials {
 }
 
 /// `POST /v1/credentials/{server}/authorize`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
 pub struct Authorize {

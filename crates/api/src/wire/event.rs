@@ -10,8 +10,9 @@ pub struct Event {
     /// 16 hex digits; rises per workspace.
     pub id: String,
     /// `tool_status`, `tool_log`, `tool_result`, `session_opened`, `session_ready`, `session_degraded`,
-    /// `session_reconnecting`, `session_closed`, `catalog_changed`, `server_version`, `agent_online`,
-    /// `agent_offline`, `config_reload_failed`, `resync`.
+    /// `session_reconnecting`, `session_closed`, `catalog_changed`, `approval_requested`,
+    /// `approval_decided`, `circuit_opened`, `circuit_closed`, `agent_online`, `agent_offline`, `server_version`,
+    /// `config_reload_failed`, `resync`.
     #[serde(rename = "type")]
     pub kind: String,
     /// RFC 3339, UTC.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::server::Circuit;
+
 /// `POST /v1/sessions`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +73,9 @@ pub struct Session {
     /// Of its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog_hash: Option<String>,
+    /// Whether calls are sent to its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
     /// Last lines, redacted; left out of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stderr: Vec<String>,

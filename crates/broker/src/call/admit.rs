@@ -78,7 +78,9 @@ async fn check(
     };
     check_hash(&found, request.schema_hash.as_deref())?;
     let arguments = Arguments::read(request.arguments.take())?;
-    let arguments = inner.validators.check(&found.tool, arguments).await?;
+    let who = &asker.principal;
+    let held_against = inner.validators.check(who, (&found.tool, arguments));
+    let arguments = held_against.await?;
     let verdict = decided(inner, asker, &found, &arguments);
     if request.dry_run {
         let checked = checked(&found, &arguments, &verdict);

@@ -43,8 +43,8 @@ pub(super) async fn exchange(inner: &Arc<Inner>, mut job: Job) -> Result<ToolRes
         Err(fault) => Err(fault),
     };
     let outcome = outcome.map_err(|fault| inner.vault.with_link(fault, (&server, &user)));
-    if let Some(watch) = watch {
-        watch.note(&outcome, given);
+    if let Some(circuit) = watch.and_then(|watch| watch.note(&outcome, given)) {
+        inner.tell_circuit((&server, &user), &circuit);
     }
     outcome
 }

@@ -121,12 +121,14 @@ async fn preview(inner: &Inner, intent: &Intent, wish: &Wish) -> Result<Preview,
     let mut history = inner.ledger.rows(&filter).await?;
     history.retain(|row| row.intent.schema_hash.is_some());
     history.truncate(HISTORY);
+    let server = &wish.found.server;
+    let redactions = inner.vault.redactions(server, &server.holder(&intent.user));
     let about = About {
         reference: &intent.reference,
         user: intent.user.as_str(),
         hints: wish.found.hints,
-        definition: &wish.found.server.definition,
-        redactions: wish.found.server.redactions(),
+        definition: &server.definition,
+        redactions: &redactions,
     };
     Ok(Preview::of(&about, &wish.arguments, &history))
 }

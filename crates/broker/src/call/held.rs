@@ -18,7 +18,6 @@ use crate::asker::Asker;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::operations::Inner;
-use crate::principal::Principal;
 use crate::store::approvals::ApprovalRow;
 
 /// A call that waits to be approved.
@@ -77,7 +76,7 @@ async fn check_again(
     asker: &Asker,
     (live, wish): (&Live, &mut Wish),
 ) -> Result<(), BrokerError> {
-    let who = inner.still_good(&asker.principal).await?;
+    let who = inner.access.still(&asker.principal).await?;
     let asker = Asker {
         principal: who,
         trace: asker.trace.clone(),
@@ -96,30 +95,4 @@ async fn check_again(
     }
     wish.found = found;
     Ok(())
-}
-
-impl Inner {
-    /// Who a principal is now: its key may be revoked and its roles others, minutes after it asked.
-    async fn still_good(&self, who: &Principal) -> Result<Principal, BrokerError> {
-        let Some(key) = self.store.key(&who.key_id).await? else {
-            // No key of ours: it was checked when the call came, and lives no longer than an approval.
-            return Ok(who.clone());
-        };
-        let user = self.store.user(&key.user).await?;
-        let roles = user.and_then(|user| {
-            let mut memberships = user.memberships.into_iter();
-            memberships.find(|(workspace, _)| *workspace == who.workspace)
-        });
-        let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= Utc::now());
-        match roles {
-            Some((_, roles)) if !over => Ok(Principal {
-                roles,
-                ..who.clone()
-            }),
-            _ => Err(Fault::new(
-                ErrorCode::PolicyDenied,
-                "the credential the call came with is not good any more",
-            )),
-        }
-    }
 }

@@ -1,9 +1,11 @@
-//! Tells the life of a call as events: `tool_status`, `tool_log`, `tool_result`.
+//! Tells the life of a call as events: `tool_status`, `tool_log`, `tool_result`; and what it did to its server's
+//! circuit.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use sessions::UserId;
 use transports::Notification;
 use transports::tunnel::bridge::{ACKED, DROPPED};
 
@@ -12,8 +14,10 @@ use super::live::Live;
 use super::outcome::Ended;
 use crate::call_state::CallState;
 use crate::definition::Redactions;
-use crate::events::{EventKind, Told};
+use crate::events::{EventKind, NewEvent, Told};
+use crate::gate::CircuitView;
 use crate::operations::Inner;
+use crate::registry::Server;
 
 /// Longest log told in one event, in bytes.
 const MAX_LOG_BYTES: usize = 64 * 1024;
@@ -87,7 +91,41 @@ impl Dropped {
     }
 }
 
+#[derive(Serialize)]
+struct Circuit<'a> {
+    server: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
 impl Inner {
+    /// A call opened or closed the circuit of its server.
+    pub(super) fn tell_circuit(&self, (server, user): (&Server, &UserId), now: &CircuitView) {
+        let (kind, wait) = match now.state {
+            "open" => (EventKind::CircuitOpened, now.retry_after),
+            "closed" => (EventKind::CircuitClosed, None),
+            _ => return,
+        };
+        let data = to_raw_value(&Circuit {
+            server: server.name.as_str(),
+            state: now.state,
+            retry_after_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        });
+        let Ok(data) = data else { return };
+        self.events.publish(NewEvent {
+            kind,
+            workspace: server.workspace.clone(),
+            // What an agent of a user's runs has a circuit of its own, and is nobody else's to know.
+            user: server.via.as_ref().map(|_| user.clone()),
+            trace_id: None,
+            session_id: None,
+            call_id: None,
+            agent_id: server.agent_id(),
+            data,
+        });
+    }
+
     pub(super) fn tell_sent(&self, live: &Live) {
         self.tell_status(live, "sent");
     }

@@ -10,7 +10,10 @@ use transports::Notification;
 
 use super::refresh::{Because, Errand};
 use super::{Catalogues, SlotKey};
+use crate::definition::Redactions;
 use crate::events::{EventKind, NewEvent};
+use crate::registry::Server;
+use crate::vault::Holder;
 
 /// Who lists for a session that belongs to the whole workspace.
 const SHARED_LISTER: &str = "catalogue";
@@ -141,7 +144,7 @@ impl Catalogues {
         let key = of.key;
         let server = self.shared.registry.of_session(key);
         let clean = |text: &str| match &server {
-            Some(server) => server.redactions().clean(text),
+            Some(server) => self.known_of(server, key).clean(text),
             None => String::new(),
         };
         let reason = reason.map(clean);
@@ -175,7 +178,7 @@ impl Catalogues {
             return;
         };
         let text = notification.params.as_deref().map_or("", RawValue::get);
-        let clean = server.redactions().clean(text);
+        let clean = self.known_of(&server, key).clean(text);
         let mut end = clean.len().min(MAX_LOG_BYTES);
         while !clean.is_char_boundary(end) {
             end -= 1;
@@ -189,6 +192,16 @@ impl Catalogues {
         if let Ok(data) = data {
             self.tell_session(of, EventKind::ToolLog, data);
         }
+    }
+
+    /// What must not be told of what a session of a server says.
+    fn known_of(&self, server: &Server, key: &SessionKey) -> Redactions {
+        let holder = Holder {
+            workspace: key.workspace.clone(),
+            server: key.server.clone(),
+            user: key.user.clone(),
+        };
+        self.shared.vault.redactions(server, &holder)
     }
 
     fn tell_session(&self, of: Teller<'_>, kind: EventKind, data: Box<RawValue>) {

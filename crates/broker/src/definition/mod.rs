@@ -21,6 +21,7 @@ use transports::{OutboundPolicy, ServerName};
 pub use self::auth::{Auth, OAuth};
 pub(crate) use self::needs::{Need, Needs, OAuthNeed, is_secret_name};
 pub use self::sandbox::{Network, SandboxWish};
+pub(crate) use self::secrets::Learnt;
 pub use self::secrets::{Redactions, Secrets};
 use crate::agents::local::LocalServer;
 use crate::error::PointerDetail;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -14,6 +14,8 @@ use crate::redaction::{MASK, by_name};
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// Shorter values are not redacted: they would tear ordinary words apart.
 const MIN_REDACTED_BYTES: usize = 6;
+/// Tokens of one grant that are known by value: the present two and those before, of which a server may still speak.
+const MAX_LEARNT: usize = 4;
 
 /// Reads secret references.
 #[derive(Debug, Clone, Default)]
@@ -70,25 +72,76 @@ fn read_file(path: &str) -> Result<SecretString, String> {
 
 /// Secret values of one server, for taking them out of what it writes.
 #[derive(Clone, Default)]
-pub struct Redactions(Arc<[SecretString]>);
+pub struct Redactions {
+    known: Arc<[SecretString]>,
+    learnt: Option<Learnt>,
+}
+
+/// Secrets that change while they are in use; each in all its forms.
+#[derive(Clone, Default)]
+pub(crate) struct Learnt(Arc<Mutex<Vec<Vec<SecretString>>>>);
+
+impl Learnt {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<SecretString>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A value that is used from now on. The oldest makes room.
+    pub(crate) fn note(&self, value: &str) {
+        let new = forms(&SecretString::from(value));
+        let mut known = self.lock();
+        let same = |one: &Vec<SecretString>| {
+            let form = one.iter().map(ExposeSecret::expose_secret);
+            form.eq(new.iter().map(ExposeSecret::expose_secret))
+        };
+        if known.iter().any(same) {
+            return;
+        }
+        if known.len() >= MAX_LEARNT {
+            known.remove(0);
+        }
+        known.push(new);
+    }
+}
+
+/// What holds another goes first, or its rest would stay.
+fn longest_first(forms: &mut [SecretString]) {
+    forms.sort_by_key(|form| std::cmp::Reverse(form.expose_secret().len()));
+}
 
 impl Redactions {
     pub(super) fn new(values: &[SecretString]) -> Self {
-        let mut forms: Vec<SecretString> = values.iter().flat_map(forms).collect();
-        // What holds another goes first, or its rest would stay.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.expose_secret().len()));
-        Self(forms.into())
+        Self::default().and(values)
     }
 
     /// These and more.
-    pub(crate) fn and(&self, more: Vec<SecretString>) -> Self {
-        Self(self.0.iter().cloned().chain(more).collect())
+    pub(crate) fn and(&self, more: &[SecretString]) -> Self {
+        let more = more.iter().flat_map(forms);
+        let mut known: Vec<SecretString> = self.known.iter().cloned().chain(more).collect();
+        longest_first(&mut known);
+        Self {
+            known: known.into(),
+            learnt: self.learnt.clone(),
+        }
+    }
+
+    /// These, and what is learnt there from now on.
+    pub(crate) fn learning(&self, learnt: Learnt) -> Self {
+        Self {
+            known: Arc::clone(&self.known),
+            learnt: Some(learnt),
+        }
+    }
+
+    /// Also what is learnt there from now on, if anything is.
+    pub(crate) fn learn_from(&mut self, learnt: Option<Learnt>) {
+        self.learnt = learnt.or(self.learnt.take());
     }
 
     /// Whether both hold the same values: after a reload, whether a secret was rotated.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        let pairs = self.0.iter().zip(other.0.iter());
-        self.0.len() == other.0.len()
+        let pairs = self.known.iter().zip(other.known.iter());
+        self.known.len() == other.known.len()
             && pairs.fold(true, |same, (one, two)| {
                 same & (one.expose_secret() == two.expose_secret())
             })
@@ -97,20 +150,25 @@ impl Redactions {
     /// The text without any of the values, and without what stands in it under the name of a secret.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        let long = |secret: &&SecretString| secret.expose_secret().len() >= MIN_REDACTED_BYTES;
-        let without = self
-            .0
-            .iter()
-            .filter(long)
-            .fold(Cow::Borrowed(text), |text, secret| {
-                if text.contains(secret.expose_secret()) {
-                    Cow::Owned(text.replace(secret.expose_secret(), MASK))
-                } else {
-                    text
-                }
-            });
-        by_name(&without).into_owned()
+        let mut without = Cow::Borrowed(text);
+        if let Some(learnt) = &self.learnt {
+            let mut forms: Vec<SecretString> = learnt.lock().iter().flatten().cloned().collect();
+            longest_first(&mut forms);
+            without = without_all(without, &forms);
+        }
+        by_name(&without_all(without, &self.known)).into_owned()
     }
+}
+
+fn without_all<'a>(text: Cow<'a, str>, secrets: &[SecretString]) -> Cow<'a, str> {
+    let long = |secret: &&SecretString| secret.expose_secret().len() >= MIN_REDACTED_BYTES;
+    secrets.iter().filter(long).fold(text, |text, secret| {
+        if text.contains(secret.expose_secret()) {
+            Cow::Owned(text.replace(secret.expose_secret(), MASK))
+        } else {
+            text
+        }
+    })
 }
 
 /// A value as it may stand in a text: itself, in a JSON text, in base64, in a URL.
@@ -133,7 +191,13 @@ fn forms(value: &SecretString) -> Vec<SecretString> {
 
 impl fmt::Debug for Redactions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redactions({})", self.0.len())
+        write!(f, "Redactions({})", self.known.len())
+    }
+}
+
+impl fmt::Debug for Learnt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Learnt({})", self.lock().len())
     }
 }
 
@@ -153,5 +217,29 @@ mod tests {
             assert_eq!(secrets.clean(&format!("a {form} b")), "a [redacted] b");
         }
         assert_eq!(secrets.clean("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn what_is_added_and_what_is_learnt_later_is_taken_out_in_every_form_too() {
+        let learnt = Learnt::default();
+        let secrets = Redactions::new(&[SecretString::from("first-secret")]);
+        let secrets = secrets.and(&[SecretString::from("s3cr\"et/+ value")]);
+        let secrets = secrets.learning(learnt.clone());
+        let said = "czNjciJldC8rIHZhbHVl first-secret dG9rZW4tb25l token-one token-one-long";
+        assert_eq!(
+            secrets.clean(said),
+            "[redacted] [redacted] dG9rZW4tb25l token-one token-one-long"
+        );
+        learnt.note("token-one");
+        learnt.note("token-one-long");
+        learnt.note("token-one");
+        assert_eq!(secrets.clean(said), ["[redacted]"; 5].join(" "));
+        // Old ones make room, one by one.
+        for token in ["token-two", "token-three"] {
+            learnt.note(token);
+        }
+        assert_eq!(secrets.clean("token-one"), "[redacted]");
+        learnt.note("token-four");
+        assert_eq!(secrets.clean("token-one token-two"), "token-one [redacted]");
     }
 }

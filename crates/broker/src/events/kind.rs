@@ -50,6 +50,10 @@ event_kinds! {
     ApprovalRequested, "approval_requested";
     /// Somebody decided.
     ApprovalDecided, "approval_decided";
+    /// A server failed so often that nothing is sent to it for a while.
+    CircuitOpened, "circuit_opened";
+    /// It answered again.
+    CircuitClosed, "circuit_closed";
     /// An agent connected.
     AgentOnline, "agent_online";
     /// An agent left.

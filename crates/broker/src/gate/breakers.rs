@@ -74,18 +74,19 @@ impl Breakers {
         })
     }
 
-    fn note(&self, key: &ServerKey, (verdict, probe): (Verdict, bool)) {
+    /// What a call came to; how the circuit stands when that opened or closed it.
+    fn note(&self, key: &ServerKey, (verdict, probe): (Verdict, bool)) -> Option<CircuitView> {
         let unknown = self.known.load(Ordering::Acquire) == 0;
         let quiet = unknown && verdict != Verdict::Failed;
         if self.limits.failures == 0 || quiet {
-            return;
+            return None;
         }
         let now = Instant::now();
         let mut circuits = self.circuits();
         if circuits.len() >= MAX_CIRCUITS && !circuits.contains_key(key) {
             circuits.retain(|_, circuit| circuit.is_open());
             if circuits.len() >= MAX_CIRCUITS {
-                return;
+                return None;
             }
         }
         let before = circuits.remove(key).unwrap_or_else(Circuit::closed);
@@ -95,6 +96,7 @@ impl Breakers {
             before.after((verdict, probe), now, &self.limits),
         );
         let (is_open, name) = (after.is_open(), after.name());
+        let retry_after = after.wait(now);
         if !after.is_forgettable(now, &self.limits) {
             circuits.insert(key.clone(), after);
         }
@@ -108,9 +110,14 @@ impl Breakers {
         if was != name && name == "open" {
             self.opened.increment(1);
         }
-        if was != name {
-            tracing::warn!(server.name = %key.name, circuit.was = was, circuit.now = name, "a server's circuit changed");
+        if was == name {
+            return None;
         }
+        tracing::warn!(server.name = %key.name, circuit.was = was, circuit.now = name, "a server's circuit changed");
+        Some(CircuitView {
+            state: name,
+            retry_after,
+        })
     }
 
     pub(super) fn view(&self, key: &ServerKey) -> CircuitView {
@@ -143,11 +150,15 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The call ended; `deadline`: how long it was given.
-    pub(crate) fn note(mut self, outcome: &Result<ToolResult, BrokerError>, deadline: Duration) {
+    /// The call ended; `deadline`: how long it was given. How the circuit stands when that opened or closed it.
+    pub(crate) fn note(
+        mut self,
+        outcome: &Result<ToolResult, BrokerError>,
+        deadline: Duration,
+    ) -> Option<CircuitView> {
         let verdict = verdict(outcome, (deadline, self.probe));
         let probe = std::mem::take(&mut self.probe);
-        self.breakers.note(&self.key, (verdict, probe));
+        self.breakers.note(&self.key, (verdict, probe))
     }
 }
 

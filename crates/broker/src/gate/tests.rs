@@ -8,22 +8,13 @@ use crate::agents::local::LocalServers;
 use crate::definition::Secrets;
 use crate::limits::{BreakerLimits, Rate, Rates};
 use crate::operations::calls::ToolResult;
-use crate::principal::{Role, Scopes};
 use crate::registry::{Registry, Saved};
 use transports::OutboundPolicy;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn who(workspace: &str, user: &str) -> Principal {
-    let workspace = WorkspaceId::new(workspace).unwrap();
-    Principal {
-        user: UserId::new(user).unwrap(),
-        workspace: workspace.clone(),
-        workspaces: vec![workspace],
-        roles: vec![Role::Operator],
-        key_id: "k".to_owned(),
-        scopes: Scopes::default(),
-    }
+    Principal::operator(workspace, user)
 }
 
 fn server(workspace: &str, name: &str) -> Arc<Server> {

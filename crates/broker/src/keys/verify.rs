@@ -13,7 +13,7 @@ use super::{Keys, digest};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::logins;
 use crate::principal::{Principal, Role, Scopes};
-use crate::store::{KeyRow, StoreError};
+use crate::store::{KeyRow, LoginRow, StoreError};
 
 /// Uses closer together than this are noted once.
 const TOUCH_EVERY_S: i64 = 60;
@@ -36,17 +36,8 @@ pub(crate) struct Reach {
     pub(crate) expires_at: Option<DateTime<Utc>>,
 }
 
-/// Who comes in, and for how long at most.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    /// Who.
-    pub principal: Principal,
-    /// When the credential ends by itself; `None` = when it is revoked.
-    pub expires_at: Option<DateTime<Utc>>,
-}
-
 /// A principal in the workspace asked for, or in the credential's first.
-pub(crate) fn admitted(reach: &Reach, workspace: Option<&str>) -> Result<Admitted, BrokerError> {
+pub(crate) fn admitted(reach: &Reach, workspace: Option<&str>) -> Result<Principal, BrokerError> {
     let found = match workspace {
         None => reach.memberships.first(),
         Some(wanted) => reach
@@ -57,15 +48,13 @@ pub(crate) fn admitted(reach: &Reach, workspace: Option<&str>) -> Result<Admitte
     let (workspace, roles) =
         found.ok_or_else(|| Fault::new(ErrorCode::ResourceNotFound, "no such workspace"))?;
     let workspaces = reach.memberships.iter().map(|(id, _)| id.clone());
-    Ok(Admitted {
-        principal: Principal {
-            user: reach.user.clone(),
-            workspace: workspace.clone(),
-            workspaces: workspaces.collect(),
-            roles: roles.clone(),
-            key_id: reach.name.clone(),
-            scopes: Scopes(reach.scopes.clone()),
-        },
+    Ok(Principal {
+        user: reach.user.clone(),
+        workspace: workspace.clone(),
+        workspaces: workspaces.collect(),
+        roles: roles.clone(),
+        key_id: reach.name.clone(),
+        scopes: Scopes(reach.scopes.clone()),
         expires_at: reach.expires_at,
     })
 }
@@ -144,21 +133,41 @@ impl Keys {
         let kept = row.as_ref().map(|row| row.secret_hash.as_str());
         let equal = digest::matches(secret, kept);
         let key = row.filter(|_| equal).ok_or_else(refused)?;
-        let memberships = self.opened_by(&key).await?;
-        let touched = key.last_used_at.map_or(0, |time| time.timestamp());
+        let touched_s = last_use(&key);
+        let reach = self.reach_of_key(key).await?;
         Ok(Verified {
-            reach: Reach {
-                user: key.user,
-                name: key.key_id.clone(),
-                memberships,
-                scopes: key.scopes,
-                expires_at: key.expires_at,
-            },
-            key_id: Some(key.key_id),
+            key_id: Some(reach.name.clone()),
+            reach,
             looked_up: Instant::now(),
             generation,
-            touched_s: AtomicI64::new(touched),
+            touched_s: AtomicI64::new(touched_s),
         })
+    }
+
+    async fn reach_of_key(&self, key: KeyRow) -> Result<Reach, BrokerError> {
+        let memberships = self.opened_by(&key).await?;
+        Ok(Reach {
+            user: key.user,
+            name: key.key_id,
+            memberships,
+            scopes: key.scopes,
+            expires_at: key.expires_at,
+        })
+    }
+
+    /// What a key or a login opens now, by its name in the record: of what was begun with it, which nobody shows
+    /// again.
+    ///
+    /// # Errors
+    /// As [`Keys::of_key`].
+    pub(crate) async fn of_name(&self, name: &str) -> Result<Reach, BrokerError> {
+        let Some(login_id) = logins::id_in(name) else {
+            let key = self.store.key(name).await?.ok_or_else(refused)?;
+            return self.reach_of_key(key).await;
+        };
+        let login = self.store.login(login_id).await?.ok_or_else(refused)?;
+        let (reach, _) = self.reach_of_login(&login).await?;
+        Ok(reach)
     }
 
     /// The memberships of a key that is still good, narrowed to what it names.
@@ -181,13 +190,25 @@ impl Keys {
         let kept = row.as_ref().map(|row| row.secret_hash.as_str());
         let equal = digest::matches(secret, kept);
         let login = row.filter(|_| equal).ok_or_else(refused)?;
+        let (reach, touched_s) = self.reach_of_login(&login).await?;
+        Ok(Verified {
+            reach,
+            key_id: login.key_id,
+            looked_up: Instant::now(),
+            generation,
+            touched_s: AtomicI64::new(touched_s),
+        })
+    }
+
+    /// What a login opens now, and when its key was used last.
+    async fn reach_of_login(&self, login: &LoginRow) -> Result<(Reach, i64), BrokerError> {
         if login.expires_at <= Utc::now() {
             return Err(refused());
         }
         let mut reach = Reach {
-            name: logins::name_of(&login),
-            user: login.user,
-            memberships: login.memberships,
+            name: logins::name_of(login),
+            user: login.user.clone(),
+            memberships: login.memberships.clone(),
             scopes: Vec::new(),
             expires_at: Some(login.expires_at),
         };
@@ -197,16 +218,10 @@ impl Keys {
             reach.memberships = self.opened_by(&key).await?;
             let end = key.expires_at.unwrap_or(login.expires_at);
             reach.expires_at = Some(end.min(login.expires_at));
+            touched_s = last_use(&key);
             reach.scopes = key.scopes;
-            touched_s = key.last_used_at.map_or(0, |time| time.timestamp());
         }
-        Ok(Verified {
-            reach,
-            key_id: login.key_id,
-            looked_up: Instant::now(),
-            generation,
-            touched_s: AtomicI64::new(touched_s),
-        })
+        Ok((reach, touched_s))
     }
 
     /// Notes that a key is used, itself or by a login of it.
@@ -230,6 +245,11 @@ impl Keys {
             });
         }
     }
+}
+
+/// When a key was used last, in seconds; 0 = never.
+fn last_use(key: &KeyRow) -> i64 {
+    key.last_used_at.map_or(0, |time| time.timestamp())
 }
 
 /// `pb_<id>_<secret>` into its two parts.

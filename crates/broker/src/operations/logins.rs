@@ -6,7 +6,6 @@ use super::Broker;
 use crate::access::Credential;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
-use crate::keys::Admitted;
 use crate::logins::{self, NewLogin};
 use crate::principal::Principal;
 use crate::trace::Trace;
@@ -22,11 +21,10 @@ impl Broker {
         token: &str,
         workspace: Option<&str>,
     ) -> Result<Principal, BrokerError> {
-        let admitted = self.inner.access.admit_token(token, workspace).await?;
-        Ok(admitted.principal)
+        self.inner.access.admit_token(token, workspace).await
     }
 
-    /// The principal behind a credential of any kind, and when the credential ends by itself.
+    /// The principal behind a credential of any kind.
     ///
     /// # Errors
     /// As [`Broker::authenticate`].
@@ -34,17 +32,17 @@ impl Broker {
         &self,
         credential: &Credential,
         workspace: Option<&str>,
-    ) -> Result<Admitted, BrokerError> {
+    ) -> Result<Principal, BrokerError> {
         self.inner.access.admit(credential, workspace).await
     }
 
     /// Returns when a credential no longer opens what it opened: revoked, expired, or its roles, scopes or workspace
     /// changed, on whatever node; within a second. While the store is away everything stays as it was.
-    pub async fn until_lost(&self, credential: Credential, mut held: Admitted) {
+    pub async fn until_lost(&self, credential: Credential, mut held: Principal) {
         let mut changes = self.inner.keys.changes();
         // Whatever changed between the request's check and now is heard of, too.
         changes.mark_changed();
-        let workspace = held.principal.workspace.clone();
+        let workspace = held.workspace.clone();
         loop {
             tokio::select! {
                 () = expiry(&held) => {}
@@ -53,7 +51,7 @@ impl Broker {
                 },
             }
             match self.admit(&credential, Some(workspace.as_str())).await {
-                Ok(now) if opens_the_same(&held.principal, &now.principal) => held = now,
+                Ok(now) if opens_the_same(&held, &now) => held = now,
                 Err(fault) if fault.code == ErrorCode::StoreUnavailable => {
                     tokio::time::sleep(ASK_AGAIN).await;
                     changes.mark_changed();
@@ -74,7 +72,7 @@ impl Broker {
         trace: Trace,
     ) -> Result<(NewLogin, Principal), BrokerError> {
         let access = &self.inner.access;
-        let mut principal = access.admit_token(token, None).await?.principal;
+        let mut principal = access.admit_token(token, None).await?;
         let (login, name) = access.begin_login(token, ttl).await?;
         let by = principal.key_id.clone();
         principal.key_id = name;
@@ -106,7 +104,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
 /// Returns when the time of a credential is over.
-async fn expiry(held: &Admitted) {
+async fn expiry(held: &Principal) {
     let Some(end) = held.expires_at else {
         return std::future::pending().await;
     };

@@ -10,6 +10,7 @@ use super::{Broker, Inner};
 use crate::agents::Aim;
 use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
+use crate::gate::CircuitView;
 use crate::policy::Policy;
 use crate::principal::Role;
 use crate::registry::Server;
@@ -35,6 +36,8 @@ pub struct SessionView {
     pub sharing: String,
     /// The catalogue of its server, short.
     pub catalog_hash: Option<String>,
+    /// How the circuit of its server stands; `None` where the server is gone.
+    pub circuit: Option<CircuitView>,
 }
 
 /// Longest wait for a session that is opened or refreshed on request.
@@ -87,14 +90,13 @@ impl Broker {
             let fault = upstream(&own).not_opened(&error);
             inner.vault.with_link(fault, (&server, &caller.user))
         })?;
-        Ok(inner.session_view(inspection))
+        Ok(inner.session_view(inspection).await)
     }
 
     /// The asker's own and the workspace's shared sessions; all of the workspace for `admin`.
     ///
     /// # Errors
     /// `invalid_request`.
-    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn list_sessions(
         &self,
         asker: &Asker,
@@ -105,9 +107,12 @@ impl Broker {
         found.retain(|one| sees_session(&policy, asker, one));
         found.sort_by_key(|one| one.id);
         let page = page.cut(found, |one| one.id.to_string())?;
-        let view = |one| self.inner.session_view(one);
+        let mut items = Vec::with_capacity(page.items.len());
+        for one in page.items {
+            items.push(self.inner.session_view(one).await);
+        }
         Ok(Page {
-            items: page.items.into_iter().map(view).collect(),
+            items,
             next_cursor: page.next_cursor,
         })
     }
@@ -116,14 +121,13 @@ impl Broker {
     ///
     /// # Errors
     /// `session_not_found`.
-    #[expect(clippy::unused_async, reason = "every operation is awaited alike")]
     pub async fn inspect_session(
         &self,
         asker: &Asker,
         session_id: &str,
     ) -> Result<SessionView, BrokerError> {
         let (_, inspection) = self.inner.own_session(asker, session_id)?;
-        Ok(self.inner.session_view(inspection))
+        Ok(self.inner.session_view(inspection).await)
     }
 
     /// Closes a session; returns when its process or socket is gone.
@@ -167,7 +171,7 @@ impl Broker {
             lane: key.lane.clone().unwrap_or_default(),
         };
         inner.catalogues.listed(&server, &caller, deadline).await;
-        Ok(inner.session_view(inspection))
+        Ok(inner.session_view(inspection).await)
     }
 }
 
@@ -186,7 +190,7 @@ impl Inner {
         inspection.map(|one| (id, one)).ok_or_else(no_such_session)
     }
 
-    fn session_view(&self, mut inspection: Inspection) -> SessionView {
+    async fn session_view(&self, mut inspection: Inspection) -> SessionView {
         let key = &inspection.key;
         let sharing = sharing(&inspection);
         let Some(server) = self.server_of(key) else {
@@ -197,25 +201,34 @@ impl Inner {
                 inspection,
                 sharing,
                 catalog_hash: None,
+                circuit: None,
             };
         };
-        let redactions = server.redactions();
-        for line in &mut inspection.stderr {
-            *line = redactions.clean(line);
-        }
-        let last_error = inspection.last_error.take();
-        inspection.last_error = last_error.map(|text| redactions.clean(&text));
-        let slot = inspection
-            .key
-            .user
-            .clone()
-            .or_else(|| UserId::new("shared").ok())
-            .map(|user| self.catalogues.slot_for(&server, &user));
+        let user = key.user.clone().or_else(|| UserId::new("shared").ok());
+        let slot = user
+            .as_ref()
+            .map(|user| self.catalogues.slot_for(&server, user));
         let snapshot = slot.and_then(|slot| slot.snapshot());
+        let own = match &user {
+            Some(user) => self.vault.personal(&server, user).await.ok(),
+            None => None,
+        };
+        let last_error = inspection.last_error.take();
+        if let Some(own) = own {
+            let redactions = own.redactions();
+            for line in &mut inspection.stderr {
+                *line = redactions.clean(line);
+            }
+            inspection.last_error = last_error.map(|text| redactions.clean(&text));
+        } else {
+            // The same where a secret of its owner's cannot be opened.
+            inspection.stderr.clear();
+        }
         SessionView {
             inspection,
             sharing,
             catalog_hash: snapshot.map(|snapshot| snapshot.hash.short()),
+            circuit: Some(self.gate.circuit(&server)),
         }
     }
 }

@@ -14,6 +14,7 @@ fn who(roles: &[Role], scopes: &[&str]) -> Principal {
         roles: roles.to_vec(),
         key_id: "k".to_owned(),
         scopes: Scopes(scopes.iter().map(|s| (*s).to_owned()).collect()),
+        expires_at: None,
     }
 }
 

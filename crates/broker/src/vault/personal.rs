@@ -7,8 +7,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sessions::{Isolation, Target, UserId, WorkspaceId};
 use transports::{Bearer, Endpoint, HttpSpec, ServerName, ServerSpec};
 
+use super::oauth::Cell;
 use super::{Holder, OPENED_FOR, Vault};
-use crate::definition::{Checked, Lead, Need, Needs};
+use crate::definition::{Checked, Lead, Need, Needs, Redactions};
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::registry::Server;
 
@@ -34,6 +35,15 @@ impl PersonalServers {
             .time_to_live(OPENED_FOR);
         Self(kept.support_invalidation_closures().build())
     }
+}
+
+fn key_of(holder: &Holder, target: &Target) -> Key {
+    (
+        holder.workspace.clone(),
+        holder.server.clone(),
+        target.version,
+        holder.user.clone(),
+    )
 }
 
 /// Where a server's secrets go: an origin, or the one machine the bridge runs on.
@@ -77,18 +87,30 @@ impl Vault {
             return Ok(Arc::clone(server));
         };
         let holder = server.holder(user);
-        let key = (
-            server.workspace.clone(),
-            server.name.clone(),
-            target.version,
-            holder.user.clone(),
-        );
+        let key = key_of(&holder, target);
         if let Some(known) = self.0.personal.0.get(&key) {
             return Ok(known);
         }
         let filled = Box::pin(self.fill(server, (target, needs), &holder)).await?;
         self.0.personal.0.insert(key, Arc::clone(&filled));
         Ok(filled)
+    }
+
+    /// What is known by value of the secrets in this holder's sessions of a server, without asking the store.
+    pub(crate) fn redactions(&self, server: &Server, holder: &Holder) -> Redactions {
+        let own = server.redactions();
+        let (Some(needs), Ok(target)) = (server.needs(), server.target()) else {
+            return own.clone();
+        };
+        if let Some(known) = self.0.personal.0.get(&key_of(holder, target)) {
+            return known.redactions().clone();
+        }
+        match &target.spec.endpoint {
+            Endpoint::StreamableHttp(http) | Endpoint::LegacySse(http) if needs.oauth.is_some() => {
+                own.learning(self.0.cells.cell(holder, &http.url).tokens.clone())
+            }
+            _ => own.clone(),
+        }
     }
 
     /// Forgets what was opened for one holder, or, for the workspace's own, for everybody who may use it.
@@ -124,13 +146,16 @@ impl Vault {
             Ok::<_, BrokerError>(SecretString::from(text))
         };
         let mut spec = ServerSpec::clone(&target.spec);
+        let mut tokens = None;
         match &mut spec.endpoint {
             Endpoint::StreamableHttp(http) | Endpoint::LegacySse(http) => {
                 for (name, need) in &needs.headers {
                     http.headers.push((name.clone(), value(need)?));
                 }
                 if needs.oauth.is_some() {
-                    http.bearer = Some(self.bearer(holder, http));
+                    let cell = self.0.cells.cell(holder, &http.url);
+                    tokens = Some(cell.tokens.clone());
+                    http.bearer = Some(self.bearer(cell, http));
                 }
             }
             Endpoint::Stdio(stdio) => {
@@ -144,6 +169,8 @@ impl Vault {
             spec: Arc::new(spec),
             ..target.clone()
         };
+        let mut redactions = server.redactions().and(&used);
+        redactions.learn_from(tokens);
         Ok(Arc::new(Server {
             name: server.name.clone(),
             workspace: server.workspace.clone(),
@@ -156,7 +183,7 @@ impl Vault {
                 .map_err(Clone::clone)
                 .map(|checked| Checked {
                     lead: Lead::Server(target),
-                    redactions: checked.redactions.and(used),
+                    redactions,
                     ..checked.clone()
                 }),
             created_at: server.created_at.clone(),
@@ -183,8 +210,7 @@ impl Vault {
         Ok(secrets)
     }
 
-    fn bearer(&self, holder: &Holder, http: &HttpSpec) -> Bearer {
-        let cell = self.0.cells.cell(holder, &http.url);
+    fn bearer(&self, cell: Arc<Cell>, http: &HttpSpec) -> Bearer {
         let (vault, own) = (self.downgrade(), http.outbound.clone());
         Bearer(Arc::new(move |refused| {
             // What is held and good costs no more than a look.

@@ -209,6 +209,29 @@ pub(crate) enum Key {
     },
 }
 
+/// `credentials`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Credentials {
+    /// List what there is for which servers: names of secrets, and grants
+    List,
+    /// Print a link by which you grant the bridge access to a server in a browser
+    Link {
+        /// The server
+        server: String,
+        /// For everybody in the workspace (admins)
+        #[arg(long)]
+        shared: bool,
+    },
+    /// Remove secrets and grants for a server
+    Remove {
+        /// The server
+        server: String,
+        /// The workspace's instead of your own (admins)
+        #[arg(long)]
+        shared: bool,
+    },
+}
+
 /// `server`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Server {

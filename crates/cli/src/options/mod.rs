@@ -2,6 +2,8 @@
 
 mod agent;
 mod manage;
+#[cfg(test)]
+mod pages;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agent::{Agent, AgentFileOption, Config, Install, Pair, Uninstall};
 pub(crate) use self::manage::{
-    Audit, AuditAction, AuditQuery, AuditVerify, Calls, Connect, Definition, Events, Host, Input,
-    Key, Mcp, PinAct, Scope, Server, Session, Via,
+    Audit, AuditAction, AuditQuery, AuditVerify, Calls, Connect, Credentials, Definition, Events,
+    Host, Input, Key, Mcp, PinAct, Scope, Server, Session, Via,
 };
 use crate::moment;
 
@@ -132,6 +134,9 @@ pub(crate) enum Verb {
     /// API keys: list, create, rotate, revoke
     #[command(subcommand)]
     Key(Key),
+    /// Your own credentials for servers, without their values: list, link, remove
+    #[command(subcommand)]
+    Credentials(Credentials),
     /// This machine's tools behind the bridge: run, install, status, list, pair
     #[command(subcommand)]
     Agent(Agent),

@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;
 pub(crate) mod connect;
+pub(crate) mod credentials;
 pub(crate) mod daemon;
 pub(crate) mod discover;
 pub(crate) mod doctor;

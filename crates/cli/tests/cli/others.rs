@@ -88,6 +88,21 @@ fn answer_about_servers(seen: &Seen) -> Reply {
             201,
             json!({"key_id": "k2", "key": "pb_k2_s", "user": "ann"}),
         ),
+        "GET /v1/credentials" => Reply::Json(
+            200,
+            json!({"items": [
+                {"server": "demo", "shared": false, "secrets": ["TOKEN"], "grants": [], "updated_at": "t1"},
+                {"server": "notes", "shared": true, "secrets": [], "updated_at": "t2",
+                    "grants": [{"issuer": "https://id.example", "scope": "read", "token_ends_at": "t3"}]},
+            ]}),
+        ),
+        "POST /v1/credentials/notes/authorize" => Reply::Json(
+            200,
+            json!({"url": "https://bridge.example/v1/oauth/start?ticket=x", "expires_at": "t4"}),
+        ),
+        "DELETE /v1/credentials/notes" => Reply::Text(204, String::new()),
+        "DELETE /v1/credentials/none" => Reply::Json(404, problem("server_not_found", 404)),
+        "POST /v1/credentials/plain/authorize" => Reply::Json(409, problem("conflict", 409)),
         "POST /v1/servers/demo/test" => {
             Reply::Json(200, json!({"ok": true, "tools": 4, "duration_ms": 12}))
         }
@@ -172,6 +187,45 @@ fn keys_are_listed_without_secrets_and_a_new_one_is_printed_alone() {
         bridge.wait_for("POST /v1/keys/k1/rotate").json(),
         json!({"overlap_s": 600})
     );
+}
+
+#[test]
+fn credentials_are_listed_linked_and_removed() {
+    let bridge = Bridge::answering(answer);
+    let program = Program::with(&bridge);
+    let list = "demo  your own  secrets=[\"TOKEN\"] updated_at=t1\n\
+                notes  the workspace's  secrets=[] updated_at=t2  granted by https://id.example scope=read token_ends_at=t3\n";
+    let link = "https://bridge.example/v1/oauth/start?ticket=x\n";
+    let cases: [(&[&str], &str); 5] = [
+        (&["credentials", "list"], list),
+        (&["list_credentials"], list),
+        (&["credentials", "link", "notes", "--shared"], link),
+        (&["credentials", "link", "notes"], link),
+        (&["credentials", "remove", "notes", "--shared"], ""),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(program.run(arguments).ok(), expected, "{arguments:?}");
+    }
+    let asked: Vec<Value> = bridge
+        .seen()
+        .iter()
+        .filter(|seen| seen.route() == "POST /v1/credentials/notes/authorize")
+        .map(Seen::json)
+        .collect();
+    assert_eq!(asked, [json!({"shared": true}), json!({"shared": false})]);
+    let removed = bridge.wait_for("DELETE /v1/credentials/notes");
+    assert_eq!(removed.queries("shared"), ["true"]);
+    let told = program
+        .run(&["credentials", "link", "notes", "--json"])
+        .ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["expires_at"], "t4");
+    for (arguments, code) in [
+        (["credentials", "remove", "none"], 6),
+        (["credentials", "link", "plain"], 10),
+    ] {
+        assert_eq!(program.run(&arguments).code, code, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn asker(user: &str, role: Role) -> Asker {
         roles: vec![role],
         key_id: format!("key-of-{user}"),
         scopes: Scopes::default(),
+        expires_at: None,
     })
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::definition::Learnt;
 use crate::vault::Holder;
 
 /// Cells kept; a session whose cell was dropped keeps it for itself.
@@ -27,6 +28,8 @@ impl std::fmt::Debug for GrantCells {
 pub(in crate::vault) struct Cell {
     pub(super) holder: Holder,
     pub(super) server: Url,
+    /// The tokens, for taking them out of what the server says.
+    pub(in crate::vault) tokens: Learnt,
     held: ArcSwapOption<Held>,
     /// Who asks for a newer token does so alone; the others wait and find what came of it.
     pub(super) renewing: Semaphore,
@@ -50,6 +53,7 @@ impl GrantCells {
             Arc::new(Cell {
                 holder: holder.clone(),
                 server: server.clone(),
+                tokens: Learnt::default(),
                 held: ArcSwapOption::empty(),
                 renewing: Semaphore::new(1),
             })

@@ -74,6 +74,14 @@ impl Grant {
         }
     }
 
+    /// Whatever the server says of its tokens from now on is not shown.
+    fn note_in(&self, cell: &Cell) {
+        if let Some(refresh) = &self.refresh_token {
+            cell.tokens.note(refresh);
+        }
+        cell.tokens.note(&self.access_token);
+    }
+
     fn token(&self) -> SecretString {
         SecretString::from(self.access_token.as_str())
     }
@@ -152,6 +160,7 @@ impl Vault {
             cell.hold(None, ABSENT);
             return Ok(Looked::Known(None));
         };
+        grant.note_in(cell);
         let was_refused =
             refused.is_some_and(|refused| refused.expose_secret() == grant.access_token);
         if let Some(good_for) = grant.good_for()
@@ -208,6 +217,7 @@ impl Vault {
             }
         };
         let mut about = grant.take(tokens);
+        grant.note_in(cell);
         if about.scope.is_none() {
             let before = serde_json::from_str::<AboutGrant>(&row.about).unwrap_or_default();
             about.scope = before.scope;

@@ -13,7 +13,7 @@ mod offer;
 mod registration;
 mod ticket;
 
-pub(super) use self::cells::GrantCells;
+pub(super) use self::cells::{Cell, GrantCells};
 pub(crate) use self::flow::{Begun, Returned};
 pub(crate) use self::grant::AboutGrant;
 
