@@ -142,8 +142,20 @@ def files(pid):
     return found
 
 
+def _threads(pid):
+    """Names of the threads."""
+    names = []
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except OSError:
+            pass
+    return names
+
+
 def facts(pid):
-    """What must be as before once load is gone. `files` are without those of the store's pool, `pool`."""
+    """What must be as before once load is gone. `files` and `threads` are without those of the store's pool: each of
+    its connections has a thread of its own. `pool` counts its files."""
     opened = files(pid)
     pool = sum(count for name, count in opened.items() if name.startswith(STORE))
     return {
@@ -152,7 +164,7 @@ def facts(pid):
         "files": sum(opened.values()) - pool,
         "pool": pool,
         "open": opened,
-        "threads": len(os.listdir(PROC / str(pid) / "task")),
+        "threads": sum(not name.startswith(STORE_THREAD) for name in _threads(pid)),
         "processes": len(tree(pid)) - 1,
     }
 

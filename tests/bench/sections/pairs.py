@@ -84,13 +84,18 @@ def figures(report, concurrent, rounds):
     check_answers(report, f"{concurrent} concurrent", ours)
 
 
+def first_error(report, what, results):
+    """Tells what the first answer was that was none."""
+    first = next((one["first_error"] for one in results if one["first_error"]), None)
+    if first:
+        report.note(f"first error, {what}: `{first}`")
+
+
 def check_answers(report, what, results):
     """No error, and the upstream saw each call once and nothing else."""
     errors = sum(one["errors"] for one in results)
     report.figure(f"errors, {what}", errors, limit=0, fatal=True)
-    first = next((one["first_error"] for one in results if one["first_error"]), None)
-    if first:
-        report.note(f"first error, {what}: `{first}`")
+    first_error(report, what, results)
     handshakes = sum(one["upstream"]["initialize"] for one in results)
     lists = sum(one["upstream"]["tools_list"] for one in results)
     report.equal(f"initialize upstream, {what}", handshakes, 0)

@@ -60,6 +60,7 @@ def _calls(run, report):
         rows += [pairs.row(concurrent, targets[server], results, direct) for server, results in rounds.items()]
         errors = sum(one["errors"] for results in rounds.values() for one in results)
         report.figure(f"errors at {concurrent}", errors, limit=0, fatal=True)
+        pairs.first_error(report, f"at {concurrent}", [one for results in rounds.values() for one in results])
         for server in ("local", "remote"):
             if concurrent == 1:
                 report.figure(f"p50 / direct at 1, {targets[server]}", pairs.against(rounds[server], direct), "×", RATIO_AT_1)

@@ -173,11 +173,12 @@ impl Connection {
             }
             let front = self.front.clone();
             let peer = peer.clone();
-            async move {
+            // Boxed: hyper keeps room for it while nothing is asked, and most connections wait most of the time.
+            Box::pin(async move {
                 let response = front.answer(request.map(Body::new)).await;
                 peer.request_answered();
                 Ok::<_, std::convert::Infallible>(response)
-            }
+            })
         });
         let io = PeerIo::new(stream.clone(), peer.clone());
         let connection = http1::Builder::new()

@@ -12,6 +12,7 @@ use crate::catalogue::Wanted;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::operations::Inner;
 use crate::operations::calls::CallTool;
+use crate::policy::Policy;
 use crate::policy::{Decision, Subject};
 use crate::principal::Principal;
 use crate::registry::Server;
@@ -130,19 +131,25 @@ impl Inner {
 
     /// Whether an entry stands in this principal's lists.
     pub(crate) fn may_list(&self, who: &Principal, entry: &Entry) -> bool {
-        if entry.kind != Kind::Tool {
-            return self
-                .policy
-                .now()
-                .may_read(who, entry.reference.server.as_str());
-        }
         let owner = Owner::new(&who.workspace, &who.user);
-        let server = self.registry.for_user(&owner, &entry.reference.server);
-        let hints = server.map_or(entry.hints, |server| {
-            server
-                .definition
-                .corrected(&entry.reference.name, entry.hints)
-        });
-        self.policy.now().shows(who, &entry.reference, hints)
+        let policy = self.policy.now();
+        match self.registry.for_user(&owner, &entry.reference.server) {
+            Some(server) => server.lists(who, entry, &policy),
+            None if entry.kind == Kind::Tool => policy.shows(who, &entry.reference, entry.hints),
+            None => policy.may_read(who, entry.reference.server.as_str()),
+        }
+    }
+}
+
+impl Server {
+    /// Whether an entry of this server stands in a principal's lists.
+    pub(crate) fn lists(&self, who: &Principal, entry: &Entry, policy: &Policy) -> bool {
+        if entry.kind != Kind::Tool {
+            return policy.may_read(who, entry.reference.server.as_str());
+        }
+        let hints = self
+            .definition
+            .corrected(&entry.reference.name, entry.hints);
+        policy.shows(who, &entry.reference, hints)
     }
 }

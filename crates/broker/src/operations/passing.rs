@@ -87,11 +87,12 @@ impl Broker {
         let snapshot = inner.snapshot_of(asker, &server).await?;
         let mut digest = Sha256::new();
         let mut items = Vec::new();
+        // Looked up once: a server may have thousands of tools.
+        let who = &asker.principal;
+        let (pins, policy) = (inner.pins.of_server(&server, &who.user), inner.policy.now());
         for entry in snapshot.as_listed().filter(|entry| entry.kind == kind) {
-            let who = &asker.principal;
-            let standing = inner.pins.standing(&server, &who.user, entry);
             // A quarantined text may be just what it is quarantined for.
-            if !standing.is_quarantined() && inner.may_list(who, entry) {
+            if !pins.standing(entry).is_quarantined() && server.lists(who, entry, &policy) {
                 digest.update(entry.hash.0);
                 items.push(Arc::clone(&entry.raw));
             }

@@ -44,6 +44,25 @@ pub(crate) struct Pins {
     store: Store,
 }
 
+/// The pins of one server.
+pub(crate) struct PinsOf<'a> {
+    by: RwLockReadGuard<'a, HashMap<PinPlace, Pinned>>,
+    place: PinPlace,
+    rule: PinRule,
+}
+
+impl PinsOf<'_> {
+    /// How a definition of it stands against its pin.
+    pub(crate) fn standing(&self, entry: &Entry) -> Standing {
+        if self.rule == PinRule::Off || entry.kind != Kind::Tool {
+            return Standing::Unwatched;
+        }
+        let pinned = self.by.get(&self.place);
+        let pin = pinned.and_then(|pinned| pinned.get(&entry.reference.name));
+        Standing::of(pin.map(|pin| (pin.hash, pin.hints)), entry, self.rule)
+    }
+}
+
 /// Whose pins a server's tools have.
 pub(crate) fn place(server: &Server, user: &UserId) -> PinPlace {
     let agent = server.via.as_ref().map(|via| via.agent.id());
@@ -107,15 +126,16 @@ impl Pins {
 
     /// How a definition stands against its pin.
     pub(crate) fn standing(&self, server: &Server, user: &UserId, entry: &Entry) -> Standing {
-        let rule = server.definition.pins;
-        if rule == PinRule::Off || entry.kind != Kind::Tool {
-            return Standing::Unwatched;
+        self.of_server(server, user).standing(entry)
+    }
+
+    /// The pins of one server, for looking at many of its tools. No pin changes while it is held.
+    pub(crate) fn of_server(&self, server: &Server, user: &UserId) -> PinsOf<'_> {
+        PinsOf {
+            by: self.read(),
+            place: place(server, user),
+            rule: server.definition.pins,
         }
-        let by = self.read();
-        let pin = by
-            .get(&place(server, user))
-            .and_then(|pinned| pinned.get(&entry.reference.name));
-        Standing::of(pin.map(|pin| (pin.hash, pin.hints)), entry, rule)
     }
 
     /// The hints that hold for a call: where the definition changed, the more careful of both, after the owner's word.

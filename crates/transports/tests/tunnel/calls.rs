@@ -399,3 +399,20 @@ async fn large_calls_and_results_cross_in_parts() {
     }
     assert!(call.await.unwrap().unwrap() == serde_json::to_string(&result).unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_settles_late_keeps_no_call_from_being_sent() {
+    let bridge = Bridge::new();
+    let mut line = bridge.connect().await;
+    // Each has its answer before the next, and none of the ends is written down yet.
+    for number in 0..8 * IN_FLIGHT {
+        let req_id = format!("call_{number}");
+        let call = bridge.calls(invocation(&req_id));
+        line.takes(&req_id).await;
+        line.result(&req_id, &json!({})).await;
+        assert!(call.await.unwrap().is_ok(), "{req_id}");
+    }
+    assert_eq!(bridge.agent.facts().in_flight, 0);
+    bridge.agent.settled("call_0");
+    line.hears(Kind::ResultAck).await;
+}

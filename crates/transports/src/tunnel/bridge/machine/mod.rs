@@ -24,8 +24,10 @@ use super::super::frame::{
 use super::super::id::{AgentId, ReqId};
 use super::super::limits::{IN_FLIGHT, PING_EVERY, close};
 
-/// Calls remembered per agent: those in flight, and those whose end is not settled yet.
-const CALLS: usize = 4 * IN_FLIGHT;
+/// Calls remembered per agent: those in flight, and those whose end is not settled yet. Ends are settled by the ledger,
+/// a transaction at a time: at ten thousand calls a second a tenth of a second is a thousand of them, each some hundred
+/// bytes. The ledger holds new calls up by itself before so many rows wait.
+const CALLS: usize = 64 * IN_FLIGHT;
 /// Frames that wait to be sent, above which nothing is read: an agent that does not read is not answered.
 const QUEUE: usize = 4 * IN_FLIGHT;
 /// How long after its deadline a call nobody waits for is still expected to end by the agent's own doing.
