@@ -27,6 +27,9 @@ const POLL_USUAL: Duration = Duration::from_secs(1);
 const POLL_LEAST: Duration = Duration::from_millis(50);
 const POLL_MOST: Duration = Duration::from_secs(10);
 
+/// Questions of one task; a server that asks more is not going to end it.
+const MAX_QUESTIONS: usize = 256;
+
 /// A task as its server tells it; what is not looked at is left out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +76,10 @@ pub(super) async fn result(
                 let mut asked = told.input_requests.take().unwrap_or_default();
                 // A server may go on showing what was answered until it has seen the answer.
                 asked.0.retain(|(key, _)| !known.contains(&**key));
+                if known.len() + asked.0.len() > MAX_QUESTIONS {
+                    let fault = broken("the server's task asks without end");
+                    return Err(unreadable(fault, upstream));
+                }
                 if !asked.0.is_empty() {
                     known.extend(asked.0.iter().map(|(key, _)| key.clone().into_owned()));
                     let answers = rounds::answers(inner, job, asked).await;
