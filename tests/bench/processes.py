@@ -17,6 +17,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 15
 # Begins the names of the store's files.
 STORE = "bridge.db"
+# What its connections' threads are called, as far as the kernel shows it.
+STORE_THREAD = "sqlx-sqlite"
 
 
 def start(argv, **options):
