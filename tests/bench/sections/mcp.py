@@ -7,7 +7,6 @@ from sections import pairs
 from sections.calls import CATALOG_MAX_AGE_S
 
 TOOLS = 1000
-# Both proposed with the peers' figures.
 LIST_RATIO = 1.5
 KIB_PER_CLIENT = 50
 
@@ -43,7 +42,7 @@ def _calls(run, report, echo, ours):
     for concurrent in pairs.CONCURRENT:
         rounds = pairs.in_turns(run, [pairs.Target("direct", echo.url), ours], concurrent, echo)
         rows += [pairs.row(concurrent, name, results, rounds["direct"]) for name, results in rounds.items()]
-        pairs.figures(report, concurrent, rounds)
+        pairs.figures(report, concurrent, rounds, pairs.MCP_CPU_US)
     report.table(pairs.HEADER, rows)
 
 
