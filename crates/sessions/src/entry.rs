@@ -210,7 +210,9 @@ impl Entry {
             last_error,
             expires_at: self
                 .life(limits)
-                .and_then(|life| self.opened_at.checked_add(life)),
+                .and_then(|life| self.opened_at.checked_add(life))
+                // Whoever is in use outlives its time, until it is free.
+                .map(|end| end.max(SystemTime::now())),
             stderr: connection
                 .map(|connection| connection.stderr_tail())
                 .unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use sessions::{Isolation, SessionLimits, Sessions};
 use transports::testing::FakeServer;
 
-use crate::support::{caller, in_lane, lasting, settle, target, visit};
+use crate::support::{acquire, caller, in_lane, lasting, settle, target, visit};
 
 #[tokio::test(start_paused = true)]
 async fn sessions_lost_together_come_back_each_at_its_own_time() {
@@ -80,4 +80,19 @@ async fn a_session_tells_the_same_end_however_often_it_is_asked() {
         tokio::time::sleep(Duration::from_micros(1_300)).await;
         assert_eq!(sessions.list()[0].expires_at, told);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_in_use_beyond_its_time_does_not_end_in_the_past() {
+    let server = FakeServer::legacy();
+    let sessions = Sessions::new(SessionLimits {
+        ttl: Duration::from_nanos(1),
+        ..lasting()
+    });
+    let target = target(&server, Isolation::User);
+    let lease = acquire(&sessions, "ann", &target).await.unwrap();
+    let asked = SystemTime::now();
+    let told = sessions.list()[0].expires_at;
+    assert!(told.is_some_and(|end| end >= asked), "{told:?}");
+    drop(lease);
 }
