@@ -301,6 +301,9 @@ async fn a_call_adopted_after_a_restart_can_be_cancelled_and_a_deleted_agents_ca
         .json(&format!("POST /v1/calls/{first}/cancel"), &Value::Null)
         .await;
     assert_eq!(cancelled["state"], "cancelled");
+    // The bridge of before gave it to the agent: nobody here may say that it did not run.
+    let view = bridge.state(&first, 5000).await;
+    assert_eq!(view["error"]["executed"], "unknown", "{view}");
     let agent = Agent::resume(bridge.address, ("laptop", &token), &[&first, &second], &[]).await;
     assert_eq!(
         agent.welcome["resume"]["cancel"],
@@ -309,9 +312,27 @@ async fn a_call_adopted_after_a_restart_can_be_cancelled_and_a_deleted_agents_ca
         agent.welcome
     );
     bridge.send("DELETE /v1/agents/laptop", "", "").await;
-    bridge.end(Signal::SIGKILL).await;
-    let bridge = Daemon::start(home.path()).await;
     let view = bridge.state(&second, 5000).await;
     assert_eq!(view["state"], "outcome_unknown", "{view}");
+    assert_eq!(view["error"]["executed"], "unknown", "{view}");
+    bridge.end(Signal::SIGKILL).await;
+}
+
+/// Deleted and killed at once: whether the end was written before the kill or the next start finds the agent gone,
+/// it is the same end.
+#[tokio::test]
+async fn a_call_whose_agent_is_deleted_right_before_the_kill_has_the_same_end_however_far_it_came()
+{
+    let home = tempfile::tempdir().unwrap();
+    let (bridge, mut agent, _) = ready(home.path()).await;
+    let call = bridge.begin(&mut agent).await;
+    bridge.end(Signal::SIGKILL).await;
+    let bridge = Daemon::start(home.path()).await;
+    bridge.send("DELETE /v1/agents/laptop", "", "").await;
+    bridge.end(Signal::SIGKILL).await;
+    let bridge = Daemon::start(home.path()).await;
+    let view = bridge.state(&call, 5000).await;
+    assert_eq!(view["state"], "outcome_unknown", "{view}");
+    assert_eq!(view["error"]["executed"], "unknown", "{view}");
     bridge.end(Signal::SIGKILL).await;
 }

@@ -45,6 +45,8 @@ pub(crate) struct Live {
     /// The store was away when it began: its row is written whole, later.
     behind: AtomicBool,
     session: OnceLock<SessionId>,
+    /// An earlier process of the bridge accepted it and may have sent it.
+    adopted: bool,
     state: Mutex<CallState>,
     ended: watch::Sender<Option<Arc<Ended>>>,
     /// The agent that runs it, and the round of questions and answers it is in.
@@ -58,7 +60,7 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn new(intent: Intent, agent: Option<Agent>) -> Arc<Self> {
         let voice = Voice::of(&intent);
-        Self::made((intent, voice), agent, Instant::now())
+        Arc::new(Self::made((intent, voice), agent, Instant::now()))
     }
 
     /// A call that an earlier process of the bridge accepted and an agent runs.
@@ -67,13 +69,16 @@ impl Live {
         let now = Instant::now();
         let since = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
         let voice = Voice::continued(&intent);
-        let live = Self::made((intent, voice), agent, since);
+        let live = Self {
+            adopted: true,
+            ..Self::made((intent, voice), agent, since)
+        };
         live.advance(CallState::Running);
-        live
+        Arc::new(live)
     }
 
-    fn made((intent, voice): (Intent, Voice), agent: Option<Agent>, since: Instant) -> Arc<Self> {
-        Arc::new(Self {
+    fn made((intent, voice): (Intent, Voice), agent: Option<Agent>, since: Instant) -> Self {
+        Self {
             id: intent.id,
             name: intent.id.to_string(),
             voice,
@@ -86,10 +91,11 @@ impl Live {
             stop: OnceLock::new(),
             behind: AtomicBool::new(false),
             session: OnceLock::new(),
+            adopted: false,
             state: Mutex::new(CallState::Accepted),
             ended: watch::Sender::new(None),
             dialogue: Dialogue::default(),
-        })
+        }
     }
 
     /// Asks it to stop.
@@ -139,7 +145,7 @@ impl Live {
 
     /// Whether anything may have reached the upstream.
     pub(crate) fn was_sent(&self) -> bool {
-        self.session.get().is_some()
+        self.adopted || self.session.get().is_some()
     }
 
     /// Whether it goes on without this process: an agent runs it, and the ledger knows of it.
