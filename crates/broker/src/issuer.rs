@@ -21,7 +21,6 @@ use self::claims::memberships;
 use self::key_set::KeySet;
 use crate::error::BrokerError;
 use crate::jwt;
-use crate::keys::digest::hex;
 use crate::keys::{Reach, refused};
 
 /// Longest token looked at: groups of a large directory fit, and the head of a request holds no more.
@@ -130,7 +129,7 @@ impl Issuer {
         let digest = Sha256::digest(token.as_bytes());
         Some(Reach {
             user,
-            name: format!("{TOKEN_PREFIX}{}", hex(&digest[..NAME_BYTES])),
+            name: format!("{TOKEN_PREFIX}{}", hex::encode(&digest[..NAME_BYTES])),
             memberships: memberships(claims, &self.options),
             scopes: Vec::new(),
             expires_at: Some(end),

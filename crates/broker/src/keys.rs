@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use sessions::{UserId, WorkspaceId};
 
-use self::digest::{hex, hex_of, random};
+use self::digest::{hex_of, random};
 use self::trust::Trust;
 pub(crate) use self::verify::{Reach, admitted, refused};
 use crate::error::{BrokerError, ErrorCode, Fault};
@@ -67,8 +67,8 @@ fn no_such_key() -> BrokerError {
 
 /// A fresh id and secret, and the row that remembers them for this user.
 fn fresh(user: &UserId, wish: KeyWish) -> (NewKey, KeyRow) {
-    let key_id = hex(&random::<ID_BYTES>());
-    let secret = hex(&random::<SECRET_BYTES>());
+    let key_id = hex::encode(random::<ID_BYTES>());
+    let secret = hex::encode(random::<SECRET_BYTES>());
     let row = KeyRow {
         key_id: key_id.clone(),
         user: user.clone(),

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::error::BrokerError;
 use crate::issuer::TOKEN_PREFIX;
-use crate::keys::digest::{hex, hex_of, random};
+use crate::keys::digest::{hex_of, random};
 use crate::keys::{Reach, refused};
 use crate::store::{LoginRow, Store};
 
@@ -47,8 +47,8 @@ pub(crate) async fn begin(
     if expires_at <= now {
         return Err(refused());
     }
-    let login_id = hex(&random::<ID_BYTES>());
-    let secret = hex(&random::<SECRET_BYTES>());
+    let login_id = hex::encode(random::<ID_BYTES>());
+    let secret = hex::encode(random::<SECRET_BYTES>());
     let row = LoginRow {
         login_id: login_id.clone(),
         secret_hash: hex_of(&secret),
@@ -97,7 +97,7 @@ pub fn csrf_token(cookie: &str) -> String {
     let digest = Sha256::new()
         .chain_update(FORGERY_LABEL)
         .chain_update(cookie.as_bytes());
-    hex(&digest.finalize())
+    hex::encode(digest.finalize())
 }
 
 /// Whether a page said what only a page of ours can know.

@@ -210,7 +210,6 @@ impl SessionKey {
             digest.update(b" ");
         }
         let digest = digest.finalize();
-        let hex = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
-        format!("{kind}:{}", hex.collect::<String>())
+        format!("{kind}:{}", hex::encode(&digest[..16]))
     }
 }

@@ -56,26 +56,30 @@ pub fn respond_async(headers: &HeaderMap) -> bool {
 /// it asked for an answer, not for the events on the way.
 #[must_use]
 pub fn wants_events(headers: &HeaderMap) -> bool {
-    let events = quality(headers, "text/event-stream");
-    let json = quality(headers, "application/json");
+    let (mut events, mut json) = (None, None);
+    for value in headers.get_all(ACCEPT) {
+        for member in value.to_str().unwrap_or_default().split(',') {
+            let (kind, parameters) = member.split_once(';').unwrap_or((member, ""));
+            let kind = kind.trim();
+            let told = if kind.eq_ignore_ascii_case("text/event-stream") {
+                &mut events
+            } else if kind.eq_ignore_ascii_case("application/json") {
+                &mut json
+            } else {
+                continue;
+            };
+            // Where a type stands twice, its first place counts.
+            told.get_or_insert_with(|| weight(parameters));
+        }
+    }
     events.is_some_and(|events| json.is_none_or(|json| json < events))
 }
 
-/// How gladly a media type is accepted, from 0 to 1; `None` when it is not named.
-fn quality(headers: &HeaderMap, wanted: &str) -> Option<f32> {
-    let values = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut members = values.flat_map(|value| value.split(','));
-    members.find_map(|member| {
-        let mut parts = member.split(';').map(str::trim);
-        let named = parts
-            .next()
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(wanted));
-        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
-        named.then(|| weight.unwrap_or(1.0))
-    })
+/// How gladly a member of `Accept` is taken, from 0 to 1.
+fn weight(parameters: &str) -> f32 {
+    let mut parts = parameters.split(';').map(str::trim);
+    let told = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+    told.unwrap_or(1.0)
 }
 
 /// `Accept: application/x-ndjson`.

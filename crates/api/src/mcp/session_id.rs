@@ -51,12 +51,6 @@ impl Payload {
 
     /// The same after a restart, so that servers with a session for each conversation find theirs.
     pub(super) fn lane(&self) -> Lane {
-        use std::fmt::Write as _;
-        let mut name = String::from("mcp:");
-        for byte in self.nonce {
-            // Writing to a String cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        Lane::new(&name).unwrap_or_default()
+        Lane::new(&format!("mcp:{}", hex::encode(self.nonce))).unwrap_or_default()
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 async fn call_tool(State(app): State<Shared>, Asked(asker): Asked, request: Request) -> Answer {
     let (head, body) = request.into_parts();
     let request = wanted(body::json(&app, &head.headers, body).await?, &head.headers)?;
-    if headers::wants_events(&head.headers) && !request.respond_async && !request.dry_run {
+    if request.followed && !request.respond_async && !request.dry_run {
         return match app.broker.admit_call(&asker, request).await? {
             Admitted::Pending(pending) => {
                 let peer = Peer::of(&head.extensions);

@@ -134,7 +134,7 @@ pub(crate) fn public_key_text(key: &VerifyingKey) -> String {
 
 /// A hash as the store keeps it.
 pub(crate) fn hash_of(hex: &str) -> Option<Hash> {
-    crate::store::unhex(hex).map(Hash)
+    Hash::from_hex(hex)
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use catalog::Hash;
 use sessions::WorkspaceId;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use super::calls::unhex;
 use crate::audit::{Entry, Link};
 
 /// Ends remembered; a bridge with more workspaces than this reads them again.
@@ -126,6 +126,8 @@ pub(super) fn read_link(row: &AnyRow) -> Result<Link, sqlx::Error> {
     let hash: Option<String> = row.try_get("hash")?;
     Ok(Link {
         seq: seq.unsigned_abs(),
-        hash: catalog::Hash(hash.and_then(|hex| unhex(&hex)).unwrap_or_default()),
+        hash: hash
+            .and_then(|hex| Hash::from_hex(&hex))
+            .unwrap_or(Hash([0; 32])),
     })
 }

@@ -50,8 +50,6 @@ pub use people::UserRow;
 pub use pins::{PinPlace, PinRow};
 pub use sealed::SealedRow;
 
-pub(crate) use calls::unhex;
-
 use crate::audit::Signer;
 use crate::call::CallId;
 use crate::call_state::CallState;

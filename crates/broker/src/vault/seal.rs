@@ -157,8 +157,8 @@ impl SealingKeys {
 impl WrappingKey {
     fn read(text: &SecretString) -> Result<Self, NoSealingKey> {
         let text = text.expose_secret().trim();
-        let bytes = unhex(text).or_else(|| STANDARD.decode(text).ok());
-        let bytes = bytes.filter(|bytes| bytes.len() == KEY_BYTES);
+        let bytes = hex::decode(text).or_else(|_| STANDARD.decode(text));
+        let bytes = bytes.ok().filter(|bytes| bytes.len() == KEY_BYTES);
         let key = SecretSlice::from(bytes.ok_or(NoSealingKey)?);
         let mut digest = Sha256::new();
         digest.update(KEY_ID_LABEL);
@@ -169,14 +169,6 @@ impl WrappingKey {
             cipher: cipher(&key).map_err(|_| NoSealingKey)?,
         })
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 2 * KEY_BYTES || !text.is_ascii() {
-        return None;
-    }
-    let pairs = (0..KEY_BYTES).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok());
-    pairs.collect()
 }
 
 fn cipher(key: &SecretSlice<u8>) -> Result<Aes256GcmSiv, SealError> {

@@ -1,7 +1,6 @@
 //! The list of `/mcp`: tools to find all others, or, where there are few, the tools themselves.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use broker::BrokerError;
@@ -155,10 +154,7 @@ pub(super) fn alias(reference: &Ref) -> String {
     let digest = Sha256::digest(reference.to_string().as_bytes());
     alias.truncate(MAX_ALIAS_BYTES - TELLING_DIGITS - 1);
     alias.push('_');
-    for byte in &digest[..TELLING_DIGITS / 2] {
-        // Writing to a String cannot fail.
-        let _ = write!(alias, "{byte:02x}");
-    }
+    alias.push_str(&hex::encode(&digest[..TELLING_DIGITS / 2]));
     alias
 }
 

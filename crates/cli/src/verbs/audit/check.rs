@@ -126,7 +126,7 @@ impl Checker {
         }
         let canonical = serde_json_canonicalizer::to_vec(&entry)
             .map_err(|_| bad(Some(links.seq), "has no canonical form"))?;
-        if hex(&Sha256::digest(&canonical)) != links.hash {
+        if hex::encode(Sha256::digest(&canonical)) != links.hash {
             return Err(bad(Some(links.seq), "the entry was changed"));
         }
         let name = (links.workspace.clone(), links.chain.clone());
@@ -282,16 +282,6 @@ impl Held {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::{Signer as _, SigningKey};
@@ -317,7 +307,7 @@ mod tests {
         let mut entry = json!({
             "workspace": "default", "chain": "local", "seq": seq, "prev": prev, "user": user, "newer": [1.5, "é"],
         });
-        let hash = hex(&Sha256::digest(
+        let hash = hex::encode(Sha256::digest(
             serde_json_canonicalizer::to_vec(&entry).unwrap(),
         ));
         entry["hash"] = hash.into();

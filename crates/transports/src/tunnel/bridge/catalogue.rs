@@ -1,6 +1,5 @@
 //! What an agent offers, as last told.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -49,7 +48,7 @@ impl AgentCatalogue {
         }
         Self {
             generation: tools.generation,
-            digest: hex(whole),
+            digest: hex::encode(whole.finalize()),
             servers,
         }
     }
@@ -81,14 +80,5 @@ fn digest_of(told: &ServerTools) -> String {
     part(told.instructions.as_deref().unwrap_or(""));
     part(told.protocol_version.as_deref().unwrap_or(""));
     part(told.problem.as_deref().unwrap_or(""));
-    hex(hash)
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex::encode(hash.finalize())
 }
