@@ -21,7 +21,7 @@ conformance:
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --features paperbot-broker/measuring --locked -- --deny warnings
 
 fmt:
 	cargo fmt --all

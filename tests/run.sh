@@ -10,7 +10,7 @@ chmod 755 "$scratch"
 trap 'tests/postgres.sh stop "$scratch/postgres"; rm -rf "$scratch"' EXIT
 eval "$(tests/postgres.sh start "$scratch/postgres")"
 cargo fmt --all --check
-cargo clippy --workspace --all-targets --locked -- --deny warnings
+cargo clippy --workspace --all-targets --features paperbot-broker/measuring --locked -- --deny warnings
 tests/deny.sh
 RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --locked
 # The end-to-end tests run the programs themselves: cargo builds them along with the tests.

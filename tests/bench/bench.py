@@ -24,6 +24,7 @@ from sections.catalogue import catalogue
 from sections.cli import cli
 from sections.discovery import discovery
 from sections.fairness import fairness
+from sections.guards import guards
 from sections.held import held
 from sections.mcp import mcp
 from sections.mutations import mutations
@@ -40,6 +41,7 @@ SECTIONS = {
     "sessions": ("Sessions opened and closed", sessions, 600),
     "held": ("Sessions held", held, 600),
     "catalogue": ("Catalogue page", catalogue, 300),
+    "guards": ("Policy, limits and the ledger by themselves", guards, 1260),
     "audit": ("A user's day among a million audit entries", audit, 600),
     "start": ("Start and memory at rest", start, 180),
     "cli": ("Command line", cli, 120),

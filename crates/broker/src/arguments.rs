@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use catalog::effort::Effort;
 use catalog::{Entry, Hash};
+use foldhash::fast::RandomState;
 use jsonschema::{PatternOptions, Validator};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -115,7 +116,7 @@ fn malformed(detail: &str) -> BrokerError {
 /// Compiled schemas by definition hash.
 #[derive(Debug, Clone)]
 pub(crate) struct Validators {
-    compiled: moka::sync::Cache<Hash, Arc<Compiled>>,
+    compiled: moka::sync::Cache<Hash, Arc<Compiled>, RandomState>,
     checkers: Checkers,
 }
 
@@ -134,7 +135,9 @@ struct SchemaOf<'a> {
 impl Validators {
     pub(crate) fn new() -> Self {
         Self {
-            compiled: moka::sync::Cache::new(COMPILED_KEPT),
+            compiled: moka::sync::Cache::builder()
+                .max_capacity(COMPILED_KEPT)
+                .build_with_hasher(RandomState::default()),
             checkers: Checkers::new(),
         }
     }

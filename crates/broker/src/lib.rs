@@ -46,6 +46,8 @@ pub use asker::Asker;
 pub use call::CallId;
 pub use call::dialogue::{Happening, InputAnswer, InputRequest};
 pub use call::follow::CallRun;
+#[cfg(feature = "measuring")]
+pub use call::guards::Guards;
 pub use call_state::CallState;
 pub use definition::{Author, Definition, DefinitionError, Secrets};
 pub use error::{BrokerError, ErrorCode, Fault, PointerDetail, UpstreamRpc};

@@ -3,11 +3,12 @@
 
 mod server;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use foldhash::{HashMap, HashMapExt as _};
 use sessions::{SessionKey, UserId, WorkspaceId};
 use tokio::sync::watch;
 use transports::tunnel::bridge::Agent;
@@ -20,7 +21,8 @@ use crate::definition::{Author, Checked, Definition, DefinitionError, Gate, Secr
 use crate::error::{BrokerError, ErrorCode, Fault, PointerDetail};
 use crate::operations::servers::Applied;
 
-type Servers = HashMap<WorkspaceId, BTreeMap<ServerName, Arc<Server>>>;
+/// Servers by workspace and name.
+pub(crate) type Servers = HashMap<WorkspaceId, BTreeMap<ServerName, Arc<Server>>>;
 /// Servers of users' own agents.
 type Own = HashMap<Owner, BTreeMap<ServerName, Arc<Server>>>;
 
@@ -210,12 +212,16 @@ impl Registry {
     }
 
     /// Puts a server inside this process in place.
-    #[cfg(test)]
-    pub(crate) fn put_in_process(&self, definition: Definition, spec: transports::ServerSpec) {
+    #[cfg(any(test, feature = "measuring"))]
+    pub(crate) fn put_in_process(
+        &self,
+        workspace: &WorkspaceId,
+        (definition, spec): (Definition, transports::ServerSpec),
+    ) {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let server = Arc::new(Server {
             name: spec.name.clone(),
-            workspace: WorkspaceId::new("default").unwrap(),
+            workspace: workspace.clone(),
             version: 1,
             source: Source::Api,
             checked: Ok(Checked {
@@ -233,7 +239,7 @@ impl Registry {
             created_by: None,
             via: None,
         });
-        let mut layers = self.layers.lock().unwrap();
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         let own = layers.api.entry(server.workspace.clone()).or_default();
         own.insert(server.name.clone(), server);
         self.publish(&layers);

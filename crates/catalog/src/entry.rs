@@ -19,7 +19,10 @@ impl Hash {
     /// All 64 hex digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        let mut digits = [0; 64];
+        // There is room for all of them, and each is ASCII.
+        let _ = hex::encode_to_slice(self.0, &mut digits);
+        String::from_utf8(digits.to_vec()).unwrap_or_default()
     }
 
     /// Reads 64 hex digits.

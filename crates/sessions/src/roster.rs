@@ -3,11 +3,11 @@
 //! A session stands under its id until its process or socket is gone, so that the caps, the list and the drain
 //! see it to its end; under its key only as long as new callers may have it.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use foldhash::HashMap;
 use transports::Endpoint;
 
 use crate::entry::Entry;

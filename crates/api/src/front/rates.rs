@@ -1,8 +1,6 @@
 //! Tells each answer how its caller's buckets of calls stand: `RateLimit` and `RateLimit-Policy`
 //! (draft-ietf-httpapi-ratelimit-headers). Refuses nobody.
 
-use std::fmt::Write as _;
-
 use axum::response::Response;
 use broker::{Broker, Principal, RateStanding};
 use http::{HeaderName, HeaderValue};
@@ -48,18 +46,16 @@ pub(crate) fn dressed(mut response: Response, standings: Option<Standings>) -> R
     let text = || String::with_capacity(HEADER_BYTES);
     let (mut policy, mut left) = (text(), text());
     for one in standings.into_iter().flatten() {
-        let comma = if policy.is_empty() { "" } else { ", " };
-        let scope = one.scope;
-        // Writing to a String cannot fail.
-        let _ = write!(
-            policy,
-            "{comma}\"{scope}\";q={};w={}",
-            one.quota, one.window_s
+        let (quota, remaining) = (one.quota.into(), one.remaining.into());
+        member(
+            &mut policy,
+            one.scope,
+            [(";q=", quota), (";w=", one.window_s)],
         );
-        let _ = write!(
-            left,
-            "{comma}\"{scope}\";r={};t={}",
-            one.remaining, one.reset_s
+        member(
+            &mut left,
+            one.scope,
+            [(";r=", remaining), (";t=", one.reset_s)],
         );
     }
     for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
@@ -68,6 +64,18 @@ pub(crate) fn dressed(mut response: Response, standings: Option<Standings>) -> R
         }
     }
     response
+}
+
+/// One bucket of a list of them. By hand, since every answer has four.
+fn member(text: &mut String, scope: &str, parameters: [(&str, u64); 2]) {
+    let mut digits = itoa::Buffer::new();
+    text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+    text.push_str(scope);
+    text.push('"');
+    for (name, value) in parameters {
+        text.push_str(name);
+        text.push_str(digits.format(value));
+    }
 }
 
 #[cfg(test)]

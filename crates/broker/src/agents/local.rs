@@ -1,6 +1,6 @@
 //! The bridge's own agent: which children it is wanted to run. Who starts it and speaks to it is the daemon's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,13 +10,13 @@ use sessions::WorkspaceId;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use transports::tunnel::bridge::Agent;
-use transports::{Endpoint, ServerName, ServerSpec, StdioSpec};
+use transports::{Endpoint, ServerSpec, StdioSpec};
 
 use super::Agents;
 use super::offered::tunnel_target;
 use crate::definition::{DefinitionError, Lead};
 use crate::error::PointerDetail;
-use crate::registry::Server;
+use crate::registry::Servers;
 
 /// Under which id the bridge's own agent stands in the ledger and in events. No agent of a user can have it.
 pub const LOCAL_AGENT: &str = "@local";
@@ -135,7 +135,7 @@ impl LocalServers {
     }
 
     /// Lists what is wanted of the servers there are; told only when it changed.
-    pub(crate) fn want(&self, servers: &HashMap<WorkspaceId, BTreeMap<ServerName, Arc<Server>>>) {
+    pub(crate) fn want(&self, servers: &Servers) {
         let all = servers.values().flat_map(BTreeMap::values);
         let enabled = all.filter(|server| !server.definition.disabled);
         let children = enabled.filter_map(|server| server.checked.as_ref().ok()?.child.as_deref());

@@ -25,6 +25,7 @@ const RECHECK_WAIT: Duration = Duration::from_secs(2);
 const NEAR: usize = 3;
 
 /// A tool as this asker may call it.
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) server: Arc<Server>,
     pub(super) tool: Arc<Entry>,

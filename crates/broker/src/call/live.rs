@@ -1,9 +1,9 @@
 //! Calls that run in this process: who waits for them, who may cancel them, and where they stand.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use foldhash::HashMap;
 use sessions::SessionId;
 use tokio::sync::watch;
 use tokio::time::Instant;

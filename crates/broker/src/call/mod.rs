@@ -8,6 +8,8 @@ mod exchange;
 mod find;
 pub(crate) mod follow;
 mod gated;
+#[cfg(feature = "measuring")]
+pub(crate) mod guards;
 mod held;
 mod id;
 pub(crate) mod live;

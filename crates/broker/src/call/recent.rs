@@ -1,10 +1,11 @@
 //! Plain read-only calls that ended lately. The store keeps their rows without results
 //! (docs/decisions/0006-results-of-reads.md); here their results are readable for a while.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::CallId;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Entry, Kind, Ref, Snapshot};
+use foldhash::fast::RandomState;
 use sessions::{Caller, Isolation, Lane, Sessions, UserId, WorkspaceId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ pub(crate) struct Catalogues {
 
 #[derive(Debug)]
 struct Shared {
-    slots: moka::sync::Cache<SlotKey, Arc<Slot>>,
+    slots: moka::sync::Cache<SlotKey, Arc<Slot>, RandomState>,
     sessions: Sessions,
     registry: Arc<Registry>,
     vault: Vault,
@@ -77,7 +78,9 @@ impl Catalogues {
     pub(crate) fn start(ground: Ground) -> Self {
         let catalogues = Self {
             shared: Arc::new(Shared {
-                slots: moka::sync::Cache::new(MAX_SLOTS),
+                slots: moka::sync::Cache::builder()
+                    .max_capacity(MAX_SLOTS)
+                    .build_with_hasher(RandomState::default()),
                 sessions: ground.sessions,
                 registry: ground.registry,
                 vault: ground.vault,

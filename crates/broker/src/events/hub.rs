@@ -2,12 +2,12 @@
 //!
 //! Publishing never waits and never touches a disk.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
+use foldhash::HashMap;
 use sessions::{SessionId, WorkspaceId};
 
 use super::event::{Event, Subject};
@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::event_log::Marks;
 
 /// How long events gather before they go to the store as one run.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Inner {

@@ -1,10 +1,10 @@
 //! What each user, workspace and server has taken: places in flight, bytes in flight, tokens. Memory only, under
 //! one lock of the gate; knows nothing of calls.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt as _};
 use sessions::{UserId, WorkspaceId};
 use tokio::time::Instant;
 

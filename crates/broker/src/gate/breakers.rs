@@ -1,11 +1,11 @@
 //! The circuits of all servers. Only a server with failures has one here, so that calls of healthy servers touch
 //! no lock.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::ServerKey;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -52,7 +53,7 @@ impl Verified {
 #[derive(Debug, Clone)]
 pub(super) struct Trust {
     store: Store,
-    verified: Cache<[u8; 32], Arc<Verified>>,
+    verified: Cache<[u8; 32], Arc<Verified>, RandomState>,
     generation: Arc<AtomicU64>,
     /// The generation, for those who wait for the next.
     told: watch::Sender<u64>,
@@ -67,7 +68,7 @@ impl Trust {
         let verified = Cache::builder()
             .max_capacity(MAX_VERIFIED)
             .time_to_live(REMEMBERED_FOR)
-            .build();
+            .build_with_hasher(RandomState::default());
         Self {
             store,
             verified,

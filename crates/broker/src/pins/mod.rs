@@ -4,12 +4,12 @@
 mod difference;
 mod standing;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use catalog::{Entry, Hash, Hints, Kind, Snapshot};
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 use sessions::UserId;
 use transports::tunnel::AgentId;
 
@@ -84,7 +84,7 @@ impl Pins {
     /// # Errors
     /// The store's.
     pub(crate) async fn load(store: &Store) -> Result<Self, BrokerError> {
-        let mut by = HashMap::<PinPlace, Pinned>::new();
+        let mut by = HashMap::<PinPlace, Pinned>::default();
         for row in store.load_pins().await? {
             let Some(hash) = Hash::from_hex(&row.hash) else {
                 tracing::error!(server.name = %row.place.server, "a pin cannot be read; its tool counts as new");

@@ -91,7 +91,8 @@ async fn start(dir: &tempfile::TempDir, change: impl FnOnce(&mut BrokerOptions))
 fn add(broker: &Broker, name: &str, definition: &str, fake: &FakeServer) {
     let definition = serde_json::from_str(definition).unwrap();
     let registry = &broker.inner.registry;
-    registry.put_in_process(definition, fake.spec(name).unwrap());
+    let workspace = WorkspaceId::new("default").unwrap();
+    registry.put_in_process(&workspace, (definition, fake.spec(name).unwrap()));
 }
 
 fn asker(user: &str, role: Role) -> Asker {
