@@ -38,6 +38,14 @@ impl Bench {
         }
     }
 
+    /// Everything that was told is in the store, without waiting for its time.
+    async fn written(&self) {
+        if let Some(stream) = self.hub.stream(&workspace()) {
+            stream.write(&self.store);
+        }
+        self.store.flush().await;
+    }
+
     /// Another process after this one was killed.
     async fn restarted(&self) -> (Store, EventHub) {
         let store = Store::open(&self.url).await.unwrap();
@@ -139,8 +147,7 @@ async fn whoever_resumes_over_lost_runs_is_told() {
         .await
         .unwrap()[0]
         .id;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    bench.store.flush().await;
+    bench.written().await;
     bench
         .run(
             "CREATE TRIGGER no_events BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END",
@@ -168,8 +175,7 @@ async fn whoever_resumes_over_lost_runs_is_told() {
     assert_eq!(read.len(), MANY + 10, "all that is kept, without a resync");
 
     // Also a process that knows nothing of it.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    bench.store.flush().await;
+    bench.written().await;
     let (store, hub) = bench.restarted().await;
     assert_eq!(next(&mut resume(&hub, first)).await.kind, EventKind::Resync);
     store.shutdown().await;
@@ -188,8 +194,7 @@ async fn events_that_were_too_many_for_the_disk_are_told_also_after_a_kill() {
         );
     }
     publish(&bench.hub, 1);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    bench.store.flush().await;
+    bench.written().await;
     let (store, hub) = bench.restarted().await;
     let kept = hub
         .history(&workspace(), (viewer(), &EventQuery::default()), None, MANY)
@@ -206,8 +211,7 @@ async fn events_that_were_too_many_for_the_disk_are_told_also_after_a_kill() {
 async fn after_a_kill_what_was_written_is_replayed_and_the_gap_is_told_where_it_is() {
     let bench = Bench::new().await;
     publish(&bench.hub, 10);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    bench.store.flush().await;
+    bench.written().await;
     let (store, hub) = bench.restarted().await;
     publish(&hub, 2);
     let kept = hub
