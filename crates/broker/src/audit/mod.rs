@@ -14,6 +14,6 @@ pub(crate) use keeper::Keeper;
 pub use link::Link;
 pub use policy::OnUnavailable;
 pub use signed::{Place, PlaceKind, SignedPlace};
-pub(crate) use signed::{Signer, hash_of, public_key_text};
+pub(crate) use signed::{Signer, public_key_text};
 pub use verify::Verified;
 pub(crate) use verify::Walk;

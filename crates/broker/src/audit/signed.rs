@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use catalog::Hash;
 use chrono::{DateTime, Utc};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::Serialize;
@@ -132,13 +131,10 @@ pub(crate) fn public_key_text(key: &VerifyingKey) -> String {
     STANDARD.encode(key.as_bytes())
 }
 
-/// A hash as the store keeps it.
-pub(crate) fn hash_of(hex: &str) -> Option<Hash> {
-    Hash::from_hex(hex)
-}
-
 #[cfg(test)]
 mod tests {
+    use catalog::Hash;
+
     use super::*;
 
     #[test]

@@ -15,9 +15,7 @@ use super::heads::read_link;
 use super::insert::seq;
 use super::reach::within;
 use super::{Store, StoreError, calls, from_ms, ms};
-use crate::audit::{
-    Entry, Line, Link, Place, PlaceKind, SignedPlace, Signer, Times, executed, hash_of,
-};
+use crate::audit::{Entry, Line, Link, Place, PlaceKind, SignedPlace, Signer, Times, executed};
 use crate::instant::rfc3339;
 
 /// Name of the secret the signing key is made of.
@@ -512,7 +510,9 @@ fn read_line(row: &AnyRow, table: Table) -> Line {
     };
     Line {
         entry,
-        stored: maybe(row, "hash").as_deref().and_then(hash_of),
+        stored: maybe(row, "hash")
+            .as_deref()
+            .and_then(catalog::Hash::from_hex),
         times: Times { began, ended },
     }
 }

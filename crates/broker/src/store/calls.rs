@@ -259,7 +259,5 @@ pub(super) fn read_row(row: &AnyRow) -> Result<Row, StoreError> {
 }
 
 pub(crate) fn unhex(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(hex, &mut bytes).ok()?;
-    Some(bytes)
+    catalog::Hash::from_hex(hex).map(|hash| hash.0)
 }
