@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::testing::{Behaviour, FakeServer};
 use crate::tunnel::agent::status::ServerState;
-use crate::tunnel::frame::{InvokeMethod, Stream};
+use crate::tunnel::frame::{InvokeMethod, Lists, Stream};
 
 /// On paused time this is never waited for, only a bound.
 const LONG: Duration = Duration::from_mins(10);
@@ -190,6 +190,30 @@ async fn a_server_that_cannot_be_reached_says_why_and_nothing_is_run() {
     fake.refuse_connections(false);
     stage.until("it is back", |one| one.problem.is_none()).await;
     assert_eq!(fake.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lists_of_a_server_never_read_are_unknown_and_not_empty() {
+    let fake = FakeServer::legacy();
+    fake.refuse_connections(true);
+    let (servers, events) = Servers::start(vec![definition(&fake, &[])]);
+    let stage = Stage { servers, events };
+    assert_eq!(stage.servers.offered()[0].lists, Lists::Unknown);
+    let down = |one: &ServerTools| one.problem.as_deref() != Some("it was not reached yet");
+    stage.until("it is down", down).await;
+    assert_eq!(stage.servers.offered()[0].lists, Lists::Unknown);
+    fake.refuse_connections(false);
+    stage.until("it is read", |one| one.lists.are_known()).await;
+    assert_eq!(stage.servers.offered()[0].tools.len(), 2);
+    fake.refuse_connections(true);
+    fake.kick();
+    stage
+        .until("it is down", |one| one.problem.is_some())
+        .await;
+    assert!(
+        stage.servers.offered()[0].lists.are_known(),
+        "they were read"
+    );
 }
 
 #[tokio::test(start_paused = true)]
