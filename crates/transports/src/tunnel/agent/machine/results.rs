@@ -420,13 +420,12 @@ impl AgentMachine {
                     let Some(Call::Finished(finished)) = self.calls.get(&req_id) else {
                         continue;
                     };
-                    match finished.payload.clone() {
-                        Some(payload) => self.start_result(now, &req_id, &payload),
-                        None => {
-                            // One at a time: together they may be all that the spool holds.
-                            self.outbox.reads(&req_id);
-                            self.out.push(Output::SpoolRead(req_id));
-                        }
+                    if let Some(payload) = finished.payload.clone() {
+                        self.start_result(now, &req_id, &payload);
+                    } else {
+                        // One at a time: together they may be all that the spool holds.
+                        self.outbox.reads(&req_id);
+                        self.out.push(Output::SpoolRead(req_id));
                     }
                 }
             }
