@@ -284,6 +284,31 @@ async fn sigterm_drains_and_ends_with_zero() {
 }
 
 #[tokio::test]
+async fn a_streamed_call_is_told_to_its_end_while_the_bridge_shuts_down() {
+    let (mut bridge, _folder, effects) = start().await;
+    let body = json!({"ref": "fixture.slow_bump", "arguments": {"line": "streamed", "steps": 100}});
+    let asked = bridge.send_with(
+        "POST /v1/calls",
+        &[("accept", "text/event-stream")],
+        Some(body),
+    );
+    let ends = async {
+        eventually("the call runs", || async {
+            let calls = bridge.get("/v1/calls?ref=fixture.slow_bump").await;
+            (calls["items"][0]["state"] == "running").then_some(())
+        })
+        .await;
+        bridge.signal(Signal::SIGTERM);
+    };
+    let (reply, ()) = tokio::join!(asked, ends);
+    let stream = reply.text();
+    assert_eq!(names(&stream).last(), Some(&"tool_result"), "{stream}");
+    assert!(stream.contains(r#""ok":true"#), "{stream}");
+    assert_eq!(lines(&effects), ["streamed"]);
+    assert_eq!(bridge.wait_exit().await, Some(0));
+}
+
+#[tokio::test]
 async fn the_cli_finds_explains_calls_and_reports_with_its_exit_codes() {
     let (bridge, _folder, effects) = start().await;
     let found = bridge.cli(&["find", "add two numbers", "-n", "1"]).await;

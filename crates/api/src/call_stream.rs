@@ -33,6 +33,8 @@ struct Run {
     feed: Feed,
     call_id: String,
     trace_id: String,
+    /// The events of it are lost.
+    deaf: bool,
     ended: bool,
 }
 
@@ -56,6 +58,7 @@ pub(crate) async fn run(app: &Shared, asker: &Asker, pending: PendingCall, peer:
         feed: Feed::new(app, subscription, peer),
         call_id,
         trace_id: asker.trace.id(),
+        deaf: false,
         ended: false,
     };
     let frames = stream::unfold(run, |mut run| async move {
@@ -72,9 +75,10 @@ impl Run {
                 return None;
             }
             let told = match &mut self.call {
+                // The call has its own time to end in a shutdown, and is told to its end.
                 Some(call) => tokio::select! {
                     biased;
-                    told = self.feed.next() => told,
+                    told = self.feed.next_beyond_closing(), if !self.deaf => told,
                     outcome = call => {
                         self.outcome = Some(outcome.unwrap_or_else(|_| {
                             Err(Fault::new(ErrorCode::Internal, "the bridge failed"))
@@ -93,6 +97,8 @@ impl Run {
                     return Some(event_stream::frame(&event));
                 }
                 Next::Silence => return Some(event_stream::comment()),
+                // Nothing more is heard of the call, but it runs: its end is awaited all the same.
+                Next::End if self.call.is_some() => self.deaf = true,
                 Next::End => {
                     self.ended = true;
                     return self.outcome.take().map(|outcome| self.terminal(&outcome));

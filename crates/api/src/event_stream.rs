@@ -106,6 +106,16 @@ impl Feed {
 
     /// The next event, or silence, or the end.
     pub(crate) async fn next(&mut self) -> Next {
+        let closing = self.closing.clone();
+        self.until(closing.cancelled()).await
+    }
+
+    /// As [`Self::next`] for whoever must see the end of something first: a shutdown ends nothing.
+    pub(crate) async fn next_beyond_closing(&mut self) -> Next {
+        self.until(std::future::pending()).await
+    }
+
+    async fn until(&mut self, over: impl Future<Output = ()>) -> Next {
         let patience = if self.peer.half_closed() {
             PROBE_INTERVAL
         } else {
@@ -113,7 +123,7 @@ impl Feed {
         };
         let ended = pin!(async {
             tokio::select! {
-                () = self.closing.cancelled() => Next::End,
+                () = over => Next::End,
                 () = self.peer.closes_half() => Next::Silence,
                 () = tokio::time::sleep(patience) => Next::Silence,
             }

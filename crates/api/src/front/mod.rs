@@ -21,7 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use broker::{Asker, ErrorCode, Principal, Role, Trace};
+use broker::{Asker, Credential, ErrorCode, Principal, Role, Trace};
 use futures_util::FutureExt as _;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -50,10 +50,12 @@ pub const OWN_CREDENTIAL: [(&str, &str); 7] = [
     ("GET", "/v1/agents/tunnel"),
     ("POST", "/v1/agents/pair"),
     ("POST", "/v1/agents/pair/poll"),
-    ("GET", "/v1/oauth/start"),
-    ("POST", "/v1/oauth/start"),
+    ("GET", GRANT_START),
+    ("POST", GRANT_START),
     ("GET", "/v1/oauth/callback"),
 ];
+/// Where a person agrees to a grant.
+const GRANT_START: &str = "/v1/oauth/start";
 /// Open as well when the owner says `docs_public: true`.
 const PUBLIC_DOCS: [&str; 2] = ["/openapi.json", "/docs"];
 /// The trace of the request, on every answer.
@@ -182,19 +184,22 @@ impl Front {
     ) -> Result<Response, Refused> {
         let open = is_open(request.method(), request.uri().path(), live);
         request.extensions_mut().insert(trace.clone());
+        let claim = if open {
+            self.claim_by_the_way(&request, live)?
+        } else {
+            Some(self.claim(&request, live)?)
+        };
+        let known = match claim {
+            Some(claim) => self.known(claim).await?,
+            None => None,
+        };
         let (mut held, mut rates) = (None, None);
-        // An open route that is asked with a credential is told as much as the credential may see.
-        if !open || request.headers().contains_key(AUTHORIZATION) {
-            let workspace = workspace(request.headers())?;
-            let principal = if self.app.open_access {
-                local_admin(workspace)?
-            } else {
-                let presented = Presented::of(&request, live)?;
-                let principal = presented.admit(&self.app.broker, workspace).await?;
-                presented.check_forgery(&request)?;
-                held = Some((presented.credential, principal.clone()));
-                principal
-            };
+        if let Some(Known {
+            principal,
+            credential,
+        }) = known
+        {
+            held = credential.map(|credential| (credential, principal.clone()));
             rates = Some(Told::of(&principal));
             request.extensions_mut().insert(Asker { principal, trace });
         }
@@ -213,6 +218,94 @@ impl Front {
             }
             (None, _) => Ok(rates::dressed(response, rates)),
         }
+    }
+}
+
+/// What a request says of who asks, before anybody looked whether it is so.
+struct Claim<'a> {
+    workspace: Option<&'a str>,
+    /// `None` where nobody need show anything.
+    presented: Option<Presented>,
+    forgery: Result<(), Refused>,
+    /// What is not so counts as nothing said.
+    lenient: bool,
+}
+
+/// Who asks.
+struct Known {
+    principal: Principal,
+    /// What it was shown by; `None` where nobody need show anything.
+    credential: Option<Credential>,
+}
+
+impl Front {
+    fn claim<'a>(&self, request: &'a Request<Body>, live: &Live) -> Result<Claim<'a>, Refused> {
+        let workspace = workspace(request.headers())?;
+        let presented = match self.app.open_access {
+            true => None,
+            false => Some(Presented::of(request, live)?),
+        };
+        let forgery = presented
+            .as_ref()
+            .map_or(Ok(()), |presented| presented.check_forgery(request));
+        Ok(Claim {
+            workspace,
+            presented,
+            forgery,
+            lenient: false,
+        })
+    }
+
+    /// What is said on an open route, which tells as much more as a credential may see.
+    fn claim_by_the_way<'a>(
+        &self,
+        request: &'a Request<Body>,
+        live: &Live,
+    ) -> Result<Option<Claim<'a>>, Refused> {
+        let path = request.uri().path();
+        if request.headers().contains_key(AUTHORIZATION) {
+            // Whoever looks whether the bridge lives need not be anybody, and is told so with a wrong key too.
+            let lenient = OPEN_ROUTES.contains(&path);
+            return match self.claim(request, live) {
+                Err(_) if lenient => Ok(None),
+                claim => Ok(Some(Claim { lenient, ..claim? })),
+            };
+        }
+        // A grant is for the person signed in in this browser. Its link is sealed, and stands in for the word
+        // against forgery.
+        if path != GRANT_START || self.app.open_access {
+            return Ok(None);
+        }
+        let presented = Presented::of(request, live).ok();
+        Ok(presented.map(|presented| Claim {
+            workspace: None,
+            presented: Some(presented),
+            forgery: Ok(()),
+            lenient: true,
+        }))
+    }
+
+    async fn known(&self, claim: Claim<'_>) -> Result<Option<Known>, Refused> {
+        let lenient = claim.lenient;
+        match self.known_by(claim).await {
+            Err(_) if lenient => Ok(None),
+            known => known.map(Some),
+        }
+    }
+
+    async fn known_by(&self, claim: Claim<'_>) -> Result<Known, Refused> {
+        let Some(presented) = claim.presented else {
+            return Ok(Known {
+                principal: local_admin(claim.workspace)?,
+                credential: None,
+            });
+        };
+        let principal = presented.admit(&self.app.broker, claim.workspace).await?;
+        claim.forgery?;
+        Ok(Known {
+            principal,
+            credential: Some(presented.credential),
+        })
     }
 }
 

@@ -28,7 +28,7 @@ const MCP_VERSIONS: [&str; 5] = [
     "2025-03-26",
     "2024-11-05",
 ];
-/// The `/docs` page loads nothing from elsewhere; its one script is its own.
+/// The `/docs` page loads nothing from elsewhere; it has no script.
 const DOCS_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -53,7 +53,7 @@ async fn healthz() -> Answer {
     ))
 }
 
-/// Requests are served: the store answers and no shutdown has begun. Details only for an admin.
+/// Requests are served: the store answers and no shutdown has begun. Details only for an admin of `default`.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "system",
     responses((status = 200, body = Object), (status = 503, body = Object))
@@ -66,7 +66,11 @@ async fn readyz(State(app): State<Shared>, asker: Option<Extension<Asker>>) -> A
     };
     let status = if ready.is_ok() { "ready" } else { "not_ready" };
     let mut body = json!({ "status": status });
-    if asker.is_some_and(|asker| asker.principal.has(broker::Role::Admin)) {
+    let root = match &asker {
+        Some(Extension(asker)) => app.broker.may_manage_bridge(asker).await.is_ok(),
+        None => false,
+    };
+    if root {
         let config = app.reload_fault.load_full();
         let config = config.map_or_else(|| "ok".to_owned(), |fault| fault.to_string());
         let broker = ready.as_ref().err().map_or("ok", |code| code.as_str());
@@ -157,12 +161,7 @@ async fn reload(
     Asked(asker): Asked,
     JsonOrDefault(_nothing): JsonOrDefault<wire::system::Nothing>,
 ) -> Answer {
-    if !asker.principal.has(broker::Role::Admin) {
-        return Err(Refused::new(
-            ErrorCode::Forbidden,
-            "only an admin may reload",
-        ));
-    }
+    app.broker.may_manage_bridge(&asker).await?;
     let (wish, told) = oneshot::channel();
     let busy = |_| Refused::new(ErrorCode::Overloaded, "a reload is already waiting");
     app.reload.try_send(wish).map_err(busy)?;

@@ -198,6 +198,38 @@ async fn a_key_narrowed_by_scopes_makes_none_and_cares_for_itself_alone() {
 }
 
 #[tokio::test]
+async fn an_admins_key_narrowed_by_scopes_sees_what_is_its_own_and_manages_nothing() {
+    let bridge = Bridge::start("").await;
+    let ann = bridge.key_of("ann", "operator").await;
+    let call = json!({"ref": "demo.add", "arguments": {"a": 1, "b": 2}});
+    let hers = with(&bridge, &ann, "POST /v1/calls", &call).await.json();
+    let path = format!("/v1/calls/{}", hers["call_id"].as_str().unwrap());
+    let wish = json!({"user": "admin", "scopes": ["demo.*"]});
+    let narrow = bridge.post("/v1/keys", &wish).await.json();
+    let narrow = narrow["key"].as_str().unwrap();
+    eventually("an admin sees it", || async {
+        (bridge.get(&path).await.status == 200).then_some(())
+    })
+    .await;
+    let trace = format!("/v1/traces/{}", hers["trace_id"].as_str().unwrap());
+    assert_eq!(bridge.get(&trace).await.status, 200);
+    for (line, status) in [
+        (format!("GET {path}"), 404),
+        (format!("POST {path}/cancel"), 404),
+        (format!("GET {trace}"), 404),
+        ("POST /v1/admin/reload".to_owned(), 403),
+    ] {
+        let told = with(&bridge, narrow, &line, &json!({})).await;
+        assert_eq!(told.status, status, "{line}: {}", told.text());
+    }
+    let listed = with(&bridge, narrow, "GET /v1/calls", &Value::Null).await;
+    assert_eq!(listed.json()["items"], json!([]), "{}", listed.text());
+    let ready = with(&bridge, narrow, "GET /readyz", &Value::Null).await;
+    assert!(ready.json().get("detail").is_none(), "{}", ready.text());
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn an_admin_elsewhere_with_a_key_that_leaves_the_first_workspace_out_manages_nobody() {
     let bridge = Bridge::start("").await;
     bridge
@@ -207,10 +239,15 @@ async fn an_admin_elsewhere_with_a_key_that_leaves_the_first_workspace_out_manag
     let narrow = bridge.post("/v1/keys", &wish).await.json();
     let key = narrow["key"].as_str().unwrap();
     let user = json!({"user": "eve", "workspaces": []});
-    assert_eq!(
-        with(&bridge, key, "POST /v1/users", &user).await.status,
-        403
-    );
+    for line in ["POST /v1/users", "POST /v1/admin/reload"] {
+        let body = if line.ends_with("users") {
+            &user
+        } else {
+            &json!({})
+        };
+        let told = with(&bridge, key, line, body).await;
+        assert_eq!(told.status, 403, "{line}: {}", told.text());
+    }
     bridge.stop().await;
 }
 

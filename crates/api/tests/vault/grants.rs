@@ -185,6 +185,18 @@ async fn another_users_link_and_an_invented_one_begin_nothing() {
         let foreign = bridge.send(&line, &[&authorization], query).await;
         assert_eq!(foreign.status, 403, "{}", foreign.text());
     }
+    // Nor does it in the browser he is signed in in.
+    let login = json!({"key": bob}).to_string();
+    let login = bridge.send("POST /v1/login", &["no-key:"], &login).await;
+    let cookie = login.header("set-cookie").unwrap();
+    let cookie = format!("cookie: {}", cookie.split(';').next().unwrap());
+    for line in [
+        format!("GET /v1/oauth/start?{query}"),
+        "POST /v1/oauth/start".to_owned(),
+    ] {
+        let foreign = bridge.send(&line, &["no-key:", &cookie], query).await;
+        assert_eq!(foreign.status, 403, "{}", foreign.text());
+    }
     for ticket in ["", "AAAA", &query["ticket=".len()..query.len() - 4]] {
         let body = format!("ticket={ticket}");
         let invented = bridge

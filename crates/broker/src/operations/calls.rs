@@ -25,7 +25,6 @@ use crate::call::run::Running;
 use crate::call_state::CallState;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::ledger::{Intent, RowFilter};
-use crate::principal::Role;
 
 /// One wish to run a tool.
 #[derive(Debug, Clone, Default)]
@@ -352,7 +351,7 @@ impl Broker {
             .map(|cursor| CallId::parse(cursor).ok_or_else(bad_cursor));
         let filter = RowFilter {
             workspace: asker.principal.workspace.clone(),
-            user: (!asker.principal.has(Role::Admin)).then(|| asker.principal.user.clone()),
+            user: (!asker.principal.oversees()).then(|| asker.principal.user.clone()),
             state: request.state,
             reference: request.reference,
             since: request.since.as_deref().map(moment).transpose()?,
@@ -402,7 +401,7 @@ fn moment(text: &str) -> Result<DateTime<Utc>, BrokerError> {
 /// Another user's call does not exist, but for admins of the workspace.
 pub(crate) fn may_see(asker: &Asker, intent: &Intent) -> bool {
     let who = &asker.principal;
-    intent.workspace == who.workspace && (intent.user == who.user || who.has(Role::Admin))
+    intent.workspace == who.workspace && (intent.user == who.user || who.oversees())
 }
 
 pub(crate) fn no_such_call() -> BrokerError {

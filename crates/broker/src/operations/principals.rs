@@ -121,6 +121,14 @@ impl Broker {
     pub async fn list_workspaces(&self, asker: &Asker) -> Result<Vec<WorkspaceId>, BrokerError> {
         Ok(asker.principal.workspaces.clone())
     }
+
+    /// Whether the asker may manage the bridge itself, which serves all workspaces.
+    ///
+    /// # Errors
+    /// `forbidden` for everybody but admins of the workspace `default`; `store_unavailable`.
+    pub async fn may_manage_bridge(&self, asker: &Asker) -> Result<(), BrokerError> {
+        self.inner.require_root(asker).await
+    }
 }
 
 impl Inner {

@@ -110,7 +110,7 @@ impl Broker {
 fn viewer(asker: &Asker) -> Viewer {
     Viewer {
         user: asker.principal.user.clone(),
-        admin: asker.principal.has(Role::Admin),
+        admin: asker.principal.oversees(),
         approver: policy::manages(&asker.principal, &[Role::Approver]),
     }
 }

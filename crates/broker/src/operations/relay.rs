@@ -224,8 +224,7 @@ impl Inner {
         relay: Relay,
         (server, meaning, about): (Arc<Server>, Meaning, String),
     ) -> Result<PendingCall, BrokerError> {
-        let own = server.definition.timeout_ms.map(Duration::from_millis);
-        let timeout = relay.timeout.or(own).unwrap_or(self.calls.default_timeout);
+        let timeout = self.time_for(&server, relay.timeout)?;
         let who = &asker.principal;
         server.check_agent()?;
         let permit = self.gate.enter(who, &server, size_bytes(&relay.params))?;

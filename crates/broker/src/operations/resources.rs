@@ -284,10 +284,17 @@ impl Inner {
         Err(fault)
     }
 
-    /// How long a read may take: its caller's word, its server's, or the default.
-    fn time_for(&self, read: &Reading) -> Result<Duration, BrokerError> {
-        let own = read.server.definition.timeout_ms.map(Duration::from_millis);
-        let timeout = read.timeout.or(own).unwrap_or(self.calls.default_timeout);
+    /// How long an exchange may take: its caller's word, its server's, or the default.
+    ///
+    /// # Errors
+    /// `invalid_request` for no time at all and for more than the owner's limit.
+    pub(super) fn time_for(
+        &self,
+        server: &Server,
+        asked: Option<Duration>,
+    ) -> Result<Duration, BrokerError> {
+        let own = server.definition.timeout_ms.map(Duration::from_millis);
+        let timeout = asked.or(own).unwrap_or(self.calls.default_timeout);
         if timeout.is_zero() || timeout > self.calls.max_timeout {
             let most = self.calls.max_timeout.as_millis();
             let detail = format!("timeout_ms must be 1 to {most}");
@@ -301,7 +308,7 @@ impl Inner {
         asker: &Asker,
         read: Reading,
     ) -> Result<UpstreamAnswer, BrokerError> {
-        let timeout = self.time_for(&read)?;
+        let timeout = self.time_for(&read.server, read.timeout)?;
         let who = &asker.principal;
         read.server.check_agent()?;
         let permit = self

@@ -244,7 +244,7 @@ fn sees_session(policy: &Policy, asker: &Asker, one: &Inspection) -> bool {
     let who = &asker.principal;
     let own = one.key.user.as_ref().is_none_or(|user| *user == who.user);
     one.key.workspace == who.workspace
-        && (own || who.has(Role::Admin))
+        && (own || who.oversees())
         && policy.sees_server(who, one.key.server.as_str())
 }
 

@@ -6,7 +6,6 @@ use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::events::Event;
 use crate::ledger::RowFilter;
-use crate::principal::Role;
 
 /// Everything recorded under one trace id that the asker may see.
 #[derive(Debug, Clone)]
@@ -36,7 +35,7 @@ impl Broker {
             ));
         }
         let who = &asker.principal;
-        let everybody = who.has(Role::Admin);
+        let everybody = who.oversees();
         let filter = RowFilter {
             workspace: who.workspace.clone(),
             user: (!everybody).then(|| who.user.clone()),

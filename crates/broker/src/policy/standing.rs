@@ -3,6 +3,15 @@
 use super::{MANAGE_SCOPE, Principal, Role};
 use crate::error::{BrokerError, ErrorCode, Fault};
 
+impl Principal {
+    /// Whether it sees, and may see to, what is not its own in its workspace: the role `admin`, through a key that
+    /// was not narrowed away from managing.
+    #[must_use]
+    pub fn oversees(&self) -> bool {
+        manages(self, &[Role::Admin])
+    }
+}
+
 /// Fails unless the principal manages this workspace.
 pub(crate) fn require_admin(who: &Principal) -> Result<(), BrokerError> {
     require_manager(who, &[Role::Admin])
