@@ -127,6 +127,18 @@ pub enum RequestError {
         /// Its id.
         agent: String,
     },
+    /// The agent stopped the call by itself: it ends. It may have run.
+    #[error("{detail}")]
+    Canceled {
+        /// In words.
+        detail: String,
+    },
+    /// The agent offers no such tool: nothing was run.
+    #[error("{detail}")]
+    NoSuchTool {
+        /// In words.
+        detail: String,
+    },
     /// The agent lost the call: it was restarted, or no longer keeps the result. It may have run.
     #[error("{detail}")]
     Disconnected {
@@ -143,6 +155,7 @@ impl RequestError {
             Self::Unreachable { .. }
             | Self::NeedsAuth { .. }
             | Self::Overloaded { .. }
+            | Self::NoSuchTool { .. }
             | Self::AgentOffline { .. } => Executed::No,
             Self::Closed { executed } => *executed,
             Self::Rpc { .. }
@@ -150,6 +163,7 @@ impl RequestError {
             | Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::Exited { .. }
+            | Self::Canceled { .. }
             | Self::Disconnected { .. } => Executed::Unknown,
         }
     }
