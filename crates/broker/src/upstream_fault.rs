@@ -160,6 +160,12 @@ impl Upstream<'_> {
                 "the session was closed before the answer came".to_owned(),
             ),
             RequestError::AgentOffline { agent } => self.agent_offline(agent),
+            RequestError::Canceled { detail } => {
+                self.fault(ErrorCode::Cancelled, self.words(detail))
+            }
+            RequestError::NoSuchTool { detail } => {
+                self.fault(ErrorCode::ToolNotFound, self.words(detail))
+            }
             RequestError::Disconnected { detail } => {
                 self.fault(ErrorCode::OutcomeUnknown, self.words(detail))
             }

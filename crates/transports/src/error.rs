@@ -129,6 +129,18 @@ pub enum RequestError {
         /// Its id.
         agent: String,
     },
+    /// The agent stopped the call by itself: it ends. It may have run.
+    #[error("{detail}")]
+    Canceled {
+        /// In words.
+        detail: String,
+    },
+    /// The agent offers no such tool: nothing was run.
+    #[error("{detail}")]
+    NoSuchTool {
+        /// In words.
+        detail: String,
+    },
     /// The agent lost the call: it was restarted, or no longer keeps the result. It may have run.
     #[error("{detail}")]
     Disconnected {
@@ -145,6 +157,7 @@ impl RequestError {
             Self::Unreachable { .. }
             | Self::NeedsAuth { .. }
             | Self::Overloaded { .. }
+            | Self::NoSuchTool { .. }
             | Self::AgentOffline { .. } => Executed::No,
             Self::Closed { executed } => *executed,
             Self::Rpc { .. }
@@ -152,6 +165,7 @@ impl RequestError {
             | Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::Exited { .. }
+            | Self::Canceled { .. }
             | Self::Disconnected { .. } => Executed::Unknown,
         }
     }

@@ -297,6 +297,27 @@ async fn every_way_to_fail_keeps_its_own_name() {
             "upstream_protocol_error",
             "unknown",
         ),
+        (
+            "act",
+            failed("canceled"),
+            "cancelled",
+            "cancelled",
+            "unknown",
+        ),
+        (
+            "act",
+            failed("tool_not_found"),
+            "failed",
+            "tool_not_found",
+            "no",
+        ),
+        (
+            "act",
+            failed("rejected"),
+            "failed",
+            "upstream_unreachable",
+            "no",
+        ),
     ] {
         let call = begin(&bridge, &json!({"ref": format!("laptop-files.{tool}")})).await;
         agent.invoked().await;
@@ -310,7 +331,12 @@ async fn every_way_to_fail_keeps_its_own_name() {
             "{payload}"
         );
         let status = last_status(&bridge, &call).await;
-        assert_eq!(status["data"]["state"], "error");
+        let told = if state_name == "cancelled" {
+            "canceled"
+        } else {
+            "error"
+        };
+        assert_eq!(status["data"]["state"], told, "{payload}");
         assert!(status["data"]["message"].is_string(), "{status}");
     }
     bridge.stop().await;

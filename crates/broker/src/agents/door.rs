@@ -69,10 +69,11 @@ impl Door for AgentDoor {
         // It may have begun to go meanwhile.
         agents.shared.check_open()?;
         known.connects(epoch, text);
-        known.pass(Some(Pass {
+        known.pass(Pass {
+            epoch,
             version: bearer.version,
             expires_at: bearer.expires_at,
-        }));
+        });
         Ok(Admission {
             agent: known.agent.clone(),
             epoch,

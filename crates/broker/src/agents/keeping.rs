@@ -130,7 +130,7 @@ impl Agents {
     fn went(&self, known: &Arc<Known>, why: &str) {
         let ground = &self.shared.ground;
         tracing::info!(agent.id = %known.agent.id(), reason = why, "agent.offline");
-        known.pass(None);
+        known.no_pass(known.agent.facts().epoch);
         known.change(|row| row.last_seen_at = Some(Utc::now()));
         ground
             .catalogues
@@ -265,7 +265,8 @@ impl Agents {
                 over.cloned().collect()
             };
             for known in overdue {
-                known.pass(None);
+                // One that is being let in just now is looked at again when it stands.
+                known.no_pass(known.agent.facts().epoch);
                 let reason = "the token expired or was reset";
                 known.agent.disconnect(close::REVOKED, reason);
             }

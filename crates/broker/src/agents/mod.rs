@@ -61,6 +61,8 @@ pub(crate) struct Known {
 /// A token a connection came in by.
 #[derive(Debug, Clone, Copy)]
 struct Pass {
+    /// Of the connection.
+    epoch: u64,
     version: u64,
     expires_at: DateTime<Utc>,
 }
@@ -76,8 +78,16 @@ impl Known {
         change(&mut self.row.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn pass(&self, pass: Option<Pass>) {
-        *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+    fn pass(&self, pass: Pass) {
+        *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = Some(pass);
+    }
+
+    /// Forgets by which token a connection came in, unless a newer one is being let in.
+    fn no_pass(&self, epoch: u64) {
+        let mut pass = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
+        if pass.is_some_and(|pass| pass.epoch <= epoch) {
+            *pass = None;
+        }
     }
 
     /// Whether the present connection came in by a token that is not good any more: it expired, or was reset while

@@ -166,7 +166,13 @@ impl Waiting {
                     answer = &mut answer => break answer,
                 }
             },
-            Err(error) => Err(error),
+            // Whyever nobody can wait for it: it may run all the same.
+            Err(error) => {
+                let detail =
+                    format!("the bridge was restarted, and cannot wait for the call: {error}");
+                let fault = Fault::new(ErrorCode::OutcomeUnknown, detail);
+                return Err(unknown(fault, name));
+            }
         };
         while let Ok(notification) = told.try_recv() {
             inner.tell_progress(live, redactions, notification);

@@ -138,6 +138,8 @@ fn connect_error(error: RequestError, step: &'static str, after: Duration) -> Co
         RequestError::AgentOffline { agent } => ConnectError::AgentOffline { agent },
         RequestError::Overloaded { .. }
         | RequestError::Closed { .. }
+        | RequestError::Canceled { .. }
+        | RequestError::NoSuchTool { .. }
         | RequestError::Disconnected { .. } => ConnectError::Unreachable {
             detail: format!("the connection was closed during {step}"),
         },

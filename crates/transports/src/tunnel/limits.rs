@@ -22,6 +22,10 @@ pub const WHOLE_BYTES: usize = FRAME_BYTES - 2048;
 
 /// Longest text of what an agent says of itself, in bytes; the rest is cut off.
 pub const META_TEXT_BYTES: usize = 256;
+/// Servers one agent may offer.
+pub const SERVERS: usize = 256;
+/// Entries of one list of one server.
+pub const LIST_ENTRIES: usize = 10_000;
 /// Calls in flight per agent.
 pub const IN_FLIGHT: usize = 256;
 /// Longest `req_id`, in bytes.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use transports::tunnel::bridge::ServeEnd;
 use transports::tunnel::frame::{CallResult, Cancel, Channel, Chunk, Hello, HelloAck, Part};
 use transports::tunnel::limits::FRAME_BYTES;
 use transports::tunnel::{AgentId, Kind, Payload};
@@ -249,4 +250,108 @@ async fn an_agent_that_does_not_read_is_not_read_either() {
     assert!(!bridge.agent.facts().online);
     assert!(began.elapsed() < Duration::from_secs(90));
     drop(line);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_closed_all_the_same() {
+    for replaced in [false, true] {
+        let bridge = Bridge::new();
+        let mut line = bridge.connect().await;
+        // The answers to these fill the line; nobody reads them.
+        for _ in 0..600 {
+            force(&mut line, None, Payload::Ping);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let newer = if replaced {
+            Some(bridge.connect().await)
+        } else {
+            bridge.agent.disconnect(4401, "the token was reset");
+            None
+        };
+        // It goes on speaking, of what it may no longer speak of.
+        force(
+            &mut line,
+            None,
+            Payload::Tools(transports::tunnel::frame::Tools::default()),
+        );
+        let began = tokio::time::Instant::now();
+        let end = line.ends_unread().await;
+        // Two seconds to be read, and two for the close.
+        assert!(began.elapsed() <= Duration::from_secs(5), "{end:?}");
+        let code = if replaced { 4409 } else { 4401 };
+        assert!(
+            matches!(&end, ServeEnd::Closed { code: closed, .. } if *closed == code),
+            "{end:?}"
+        );
+        let told = bridge.owner.told();
+        assert!(
+            !told.iter().any(|what| what.starts_with("catalogue")),
+            "{told:?}"
+        );
+        assert_eq!(bridge.agent.is_online(), replaced);
+        drop(newer);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_beyond_its_bounds_is_refused_in_words_and_one_within_is_taken() {
+    let tools = |servers: usize, entries: usize| {
+        let servers: Vec<_> = (0..servers)
+            .map(|n| json!({"server": format!("s{n}"), "era": "legacy", "tools": vec![json!({}); entries]}))
+            .collect();
+        let tools = json!({"generation": 1, "servers": servers});
+        Payload::Tools(serde_json::from_value(tools).unwrap())
+    };
+    for (servers, entries, reason) in [
+        (257, 0, "TOOLS of too many servers"),
+        (1, 10_001, "TOOLS with a list that is too long"),
+    ] {
+        let bridge = Bridge::new();
+        let mut line = bridge.connect().await;
+        force(&mut line, None, tools(servers, entries));
+        assert_eq!(line.end().await, (Some(4400), reason.to_owned()));
+        assert!(bridge.agent.catalogue().servers.is_empty());
+    }
+    let bridge = Bridge::new();
+    let mut line = bridge.connect().await;
+    force(&mut line, None, tools(256, 10));
+    line.say(None, Payload::Ping).await;
+    line.hears(Kind::Pong).await;
+    assert_eq!(bridge.agent.catalogue().servers.len(), 256);
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_of_calls_that_were_dismissed_at_hello_are_no_bad_frames() {
+    let bridge = Bridge::new();
+    let calls = ["call_1", "call_2", "call_3", "call_4"];
+    let mut hello = Hello::default();
+    hello.resume.running = calls.map(crate::played::id).to_vec();
+    bridge.resume.lock().unwrap().cancel = hello.resume.running.clone();
+    let mut line = bridge.connect_as(hello).await;
+    for call in calls {
+        line.result(call, &json!({})).await;
+        let ack = line.hears(Kind::ResultAck).await;
+        assert_eq!(ack.req_id.as_deref(), Some(call));
+    }
+    assert_eq!(bridge.agent.facts().bad_frames, 0);
+    assert!(bridge.agent.is_online());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_an_agent_gives_its_connection_itself_is_not_taken() {
+    let bridge = Bridge::new();
+    let mut line = bridge.line();
+    line.conn = Some("ws_mine".into());
+    line.say(None, hello()).await;
+    line.auth(TOKEN).await;
+    let Payload::HelloAck(ack) = line.hears(Kind::HelloAck).await.payload else {
+        unreachable!()
+    };
+    assert_ne!(&*ack.conn_session_id, "ws_mine");
+    // It is no name of this connection.
+    line.say(None, Payload::Ping).await;
+    line.conn = Some(ack.conn_session_id);
+    line.say(None, Payload::Ping).await;
+    line.hears(Kind::Pong).await;
+    assert_eq!(bridge.agent.facts().bad_frames, 1);
 }

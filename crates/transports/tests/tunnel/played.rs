@@ -269,6 +269,11 @@ impl Played {
         }
     }
 
+    /// How the bridge ends the connection while nothing of it is read.
+    pub(crate) async fn ends_unread(&mut self) -> ServeEnd {
+        (&mut self.served).await.unwrap()
+    }
+
     /// Cuts the line and waits until the bridge has noticed.
     pub(crate) async fn cut(mut self) -> ServeEnd {
         self.socket.take().unwrap().cut();

@@ -11,6 +11,7 @@ use transports::tunnel::FrameSocket as _;
 use transports::tunnel::bridge::{Door, serve};
 
 use super::*;
+use crate::call::CallId;
 use crate::call_state::CallState;
 use crate::definition::Definition;
 use crate::operations::agents::AgentTokenWish;
@@ -402,6 +403,48 @@ async fn an_agent_that_never_comes_back_leaves_an_honest_end() {
         let ended = view(&bridge, call, PATIENCE).await;
         assert_eq!(ended.state, state);
         assert_eq!(ended.fault.unwrap().executed, ExecutedWire::Unknown);
+    }
+    bridge.shutdown(Duration::ZERO).await;
+}
+
+/// More of an agent's calls than may be in flight: two processes of before may have left them.
+#[tokio::test]
+async fn however_many_calls_an_agent_runs_a_restart_says_of_none_that_it_did_not() {
+    const CALLS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let bridge = broker(&dir, |_| {}).await;
+    let mut agent = laptop(&bridge, json!({})).await;
+    agent.tools(json!([offered("files", "legacy")])).await;
+    listed(&bridge, "laptop-files.act").await;
+    let first = begun(&bridge, tool("laptop-files.act", &json!({}))).await;
+    agent.invoked().await;
+    let asker = admin();
+    let id = CallId::parse(&first).unwrap();
+    let row = bridge
+        .inner
+        .ledger
+        .row(&asker.principal.workspace, id)
+        .await;
+    let intent = row.unwrap().unwrap().intent;
+    let mut calls = vec![first];
+    for _ in 1..CALLS {
+        let mut other = intent.clone();
+        other.id = CallId::mint();
+        calls.push(other.id.to_string());
+        bridge.inner.ledger.begin(&other).await.unwrap();
+    }
+    bridge.shutdown(Duration::ZERO).await;
+    let bridge = broker(&dir, |_| {}).await;
+    for call in &calls {
+        let seen = view(&bridge, call, Duration::ZERO).await;
+        assert_eq!(seen.state, CallState::Running, "{call}");
+    }
+    let mut agent = laptop(&bridge, json!({"running": calls})).await;
+    for call in &calls {
+        agent.answer(call, said("kept")).await;
+        agent.expect("RESULT_ACK").await;
+        let ended = view(&bridge, call, PATIENCE).await;
+        assert_eq!(ended.state, CallState::Succeeded, "{call}");
     }
     bridge.shutdown(Duration::ZERO).await;
 }

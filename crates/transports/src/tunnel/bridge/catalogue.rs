@@ -1,5 +1,6 @@
 //! What an agent offers, as last told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,9 @@ impl AgentCatalogue {
     pub(crate) fn of(tools: Tools) -> Self {
         let mut servers: Vec<CatalogueServer> = Vec::with_capacity(tools.servers.len());
         let mut whole = Sha256::new();
+        let mut names = HashSet::with_capacity(tools.servers.len());
         for told in tools.servers {
-            if servers.iter().any(|other| other.told.server == told.server) {
+            if !names.insert(told.server.clone()) {
                 continue;
             }
             let digest = digest_of(&told);

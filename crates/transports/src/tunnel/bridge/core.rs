@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) notes_lost: AtomicU64,
     born: Instant,
     state: Mutex<State>,
+    /// Held while a coming or going is made and told, so that both are told in the order in which they were made.
+    turn: Mutex<()>,
 }
 
 impl Core {
@@ -62,12 +64,17 @@ impl Core {
             online: watch::Sender::new(false),
             notes_lost: AtomicU64::new(0),
             born: Instant::now(),
+            turn: Mutex::default(),
         }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics between two halves of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -98,6 +105,7 @@ impl Core {
     /// A connection stands. False when a newer one does.
     pub(super) fn attach(&self, opening: &Opening<'_>, bell: &Arc<AtomicWaker>) -> bool {
         let now = self.now();
+        let _turn = self.turn();
         let older = {
             let mut state = self.state();
             if !state.machine.connected(now, opening) {
@@ -120,6 +128,7 @@ impl Core {
     /// A connection is gone.
     pub(super) fn detach(&self, epoch: u64, why: &str) {
         let now = self.now();
+        let _turn = self.turn();
         {
             let mut state = self.state();
             let heard = state.machine.heard_at();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use futures_util::task::AtomicWaker;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::agent::{Agent, OwnFuture};
 use super::machine::{Fate, Heard, Next, Output};
@@ -40,6 +40,8 @@ pub(super) struct Link<S> {
     conn_session_id: Option<Arc<str>>,
     batch: Batch,
     closing: Option<(u16, Box<str>)>,
+    /// Since one of the sides left: what waits must be read by then.
+    leave_by: Option<Pin<Box<Sleep>>>,
     fates: FuturesUnordered<OwnFuture<(ReqId, Fate)>>,
     timer: Pin<Box<Sleep>>,
 }
@@ -70,6 +72,7 @@ impl<S: FrameSocket> Link<S> {
             conn_session_id,
             batch: Batch::default(),
             closing: None,
+            leave_by: None,
             fates: FuturesUnordered::new(),
             timer,
         }
@@ -106,6 +109,7 @@ impl<S: FrameSocket> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         self.bell.register(cx.waker());
         self.poll_timer(cx);
+        self.poll_farewell(cx);
         for _ in 0..ROUNDS {
             self.poll_fates(cx);
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
@@ -233,6 +237,21 @@ impl<S: FrameSocket> Link<S> {
             let outputs = state.machine.take_outputs();
             drop(state);
             self.act(outputs);
+        }
+    }
+
+    /// A line that was replaced ends at once, and one that is left within [`CLOSE_WITHIN`], whether or not the
+    /// other side reads.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) {
+        let farewell = self.agent.0.state().machine.farewell(self.epoch);
+        let Some((code, reason)) = farewell.or_else(|| self.closing.clone()) else {
+            return;
+        };
+        let by = self
+            .leave_by
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + CLOSE_WITHIN)));
+        if code == close::REPLACED || by.as_mut().poll(cx).is_ready() {
+            self.close_now(code, &reason);
         }
     }
 

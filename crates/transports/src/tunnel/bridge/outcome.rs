@@ -214,9 +214,7 @@ pub(super) fn outcome(ending: Ending, timeout: Duration) -> Result<Box<RawValue>
 fn failed(failure: Failure, timeout: Duration) -> RequestError {
     let detail = failure.message;
     match failure.code {
-        FailureCode::Canceled => RequestError::Closed {
-            executed: Executed::Unknown,
-        },
+        FailureCode::Canceled => RequestError::Canceled { detail },
         FailureCode::Timeout => RequestError::Timeout { after: timeout },
         FailureCode::Disconnected => RequestError::Disconnected { detail },
         FailureCode::UpstreamExited => RequestError::Exited {
@@ -232,11 +230,7 @@ fn failed(failure: Failure, timeout: Duration) -> RequestError {
             },
             None => RequestError::Protocol { detail },
         },
-        FailureCode::ToolNotFound => RequestError::Rpc {
-            code: -32602,
-            message: detail,
-            data: None,
-        },
+        FailureCode::ToolNotFound => RequestError::NoSuchTool { detail },
         FailureCode::Rejected => RequestError::Unreachable { detail },
     }
 }

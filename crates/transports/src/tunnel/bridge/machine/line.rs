@@ -69,6 +69,9 @@ pub(super) struct Line {
     pub(super) heard: Duration,
     pub(super) next_ping: Duration,
     pub(super) offered: Offered,
+    /// Calls offered that HELLO_ACK cancelled or forgot and nobody here waits for: their RESULT is acknowledged. As
+    /// many as were offered, at most.
+    pub(super) dismissed: HashSet<ReqId>,
     /// No new calls: one of the sides leaves.
     pub(super) leaving: bool,
     pub(super) close_when_sent: Option<(u16, Box<str>)>,
@@ -98,6 +101,7 @@ impl Line {
                     .collect(),
                 more: offer.more,
             },
+            dismissed: HashSet::new(),
             leaving: false,
             close_when_sent: None,
         }

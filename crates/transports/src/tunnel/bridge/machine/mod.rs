@@ -30,6 +30,8 @@ use super::super::limits::{IN_FLIGHT, PING_EVERY, close};
 const CALLS: usize = 64 * IN_FLIGHT;
 /// Frames that wait to be sent, above which nothing is read: an agent that does not read is not answered.
 const QUEUE: usize = 4 * IN_FLIGHT;
+/// Why an older connection ends.
+const NEWER: &str = "a newer connection of this agent";
 /// How long after its deadline a call nobody waits for is still expected to end by the agent's own doing.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(2);
 
@@ -199,7 +201,7 @@ impl<W: Waiter> LinkMachine<W> {
         if !self.takes_calls() {
             return Err((NotTaken::Offline, waiter));
         }
-        if let Err(refused) = self.has_room(now, &ask.req_id) {
+        if let Err(refused) = self.has_room(now, &ask.req_id, IN_FLIGHT) {
             return Err((refused, waiter));
         }
         let req_id = ask.req_id.clone();
@@ -212,7 +214,8 @@ impl<W: Waiter> LinkMachine<W> {
         Ok(())
     }
 
-    /// Waits for a call that an earlier process of the bridge invoked.
+    /// Waits for a call that an earlier process of the bridge invoked. Not bound by [`IN_FLIGHT`]: the agent has it
+    /// already, and an earlier process may have had more under way than this one.
     ///
     /// # Errors
     /// [`NotTaken::Full`], [`NotTaken::Known`].
@@ -222,7 +225,7 @@ impl<W: Waiter> LinkMachine<W> {
         (req_id, timeout): (ReqId, Duration),
         waiter: W,
     ) -> Result<(), (NotTaken, W)> {
-        if let Err(refused) = self.has_room(now, &req_id) {
+        if let Err(refused) = self.has_room(now, &req_id, CALLS) {
             return Err((refused, waiter));
         }
         let call = Call::attended(now, timeout, waiter);
@@ -238,15 +241,16 @@ impl<W: Waiter> LinkMachine<W> {
         Ok(())
     }
 
-    fn has_room(&mut self, now: Now, req_id: &ReqId) -> Result<(), NotTaken> {
+    /// Whether one more may be in flight, of at most `in_flight`, and remembered.
+    fn has_room(&mut self, now: Now, req_id: &ReqId, in_flight: usize) -> Result<(), NotTaken> {
         if self.calls.contains_key(req_id) || self.recent.contains(req_id) {
             return Err(NotTaken::Known);
         }
-        if self.in_flight >= IN_FLIGHT || self.calls.len() >= CALLS {
+        if self.in_flight >= in_flight || self.calls.len() >= CALLS {
             self.prune(now);
         }
-        let limit = if self.in_flight >= IN_FLIGHT {
-            IN_FLIGHT
+        let limit = if self.in_flight >= in_flight {
+            in_flight
         } else if self.calls.len() >= CALLS {
             CALLS
         } else {
@@ -336,6 +340,15 @@ impl<W: Waiter> LinkMachine<W> {
         }
     }
 
+    /// Why the connection of that epoch is to end, sent or not: a newer one stands, or one of the sides left.
+    #[must_use]
+    pub fn farewell(&self, epoch: u64) -> Option<(u16, Box<str>)> {
+        match self.line.as_ref().filter(|line| line.epoch == epoch) {
+            Some(line) => line.close_when_sent.clone(),
+            None => Some((close::REPLACED, NEWER.into())),
+        }
+    }
+
     /// Puts a frame in line, if there is one.
     fn send(&mut self, req_id: Option<&str>, payload: &Payload) {
         // After the farewell nothing is said: what still holds is told to the next connection.
@@ -356,7 +369,7 @@ impl<W: Waiter> LinkMachine<W> {
     /// The next frame to be sent on the connection of that epoch, or why it is to be closed.
     pub fn next_frame(&mut self, now: Now, epoch: u64) -> Next {
         let Some(line) = self.line.as_mut().filter(|line| line.epoch == epoch) else {
-            return Next::Close(close::REPLACED, "a newer connection of this agent".into());
+            return Next::Close(close::REPLACED, NEWER.into());
         };
         while let Some(item) = line.queue.pop_front() {
             let draft = match item {

@@ -1,9 +1,9 @@
 //! What a frame of the agent does. Whatever does not fit the connection, the call or its turn is a bad frame.
 
-use super::{Ending, LinkMachine, Now, Output, Told, Waiter};
-use crate::tunnel::frame::{CallResult, Chunk, Frame, Kind, Payload};
+use super::{Ending, LinkMachine, NEWER, Now, Output, Told, Waiter};
+use crate::tunnel::frame::{CallResult, Chunk, Frame, Kind, Payload, Tools};
 use crate::tunnel::id::ReqId;
-use crate::tunnel::limits::{BAD_FRAMES, close};
+use crate::tunnel::limits::{BAD_FRAMES, LIST_ENTRIES, SERVERS, close};
 
 /// What was heard on a connection.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl<W: Waiter> LinkMachine<W> {
         let Some(line) = self.line.as_mut().filter(|line| line.epoch == epoch) else {
             self.out.push(Output::Close {
                 code: close::REPLACED,
-                reason: "a newer connection of this agent",
+                reason: NEWER,
             });
             return;
         };
@@ -45,6 +45,12 @@ impl<W: Waiter> LinkMachine<W> {
         if !in_turn || !is_its_own {
             return self.bad();
         }
+        // Once the bridge has said goodbye, only what ends calls is of use; whose token is no good ends none either.
+        match line.close_when_sent.as_ref().map(|(code, _)| *code) {
+            Some(close::REVOKED) => return,
+            Some(_) if frame.req_id.is_none() => return,
+            _ => {}
+        }
         self.take(frame.req_id, frame.payload);
     }
 
@@ -52,7 +58,17 @@ impl<W: Waiter> LinkMachine<W> {
         match (payload, req_id) {
             (Payload::Ping, _) => self.send(None, &Payload::Pong),
             (Payload::Pong, _) => {}
-            (Payload::Tools(tools), _) => self.out.push(Output::Tools(tools)),
+            (Payload::Tools(tools), _) => match beyond(&tools) {
+                None => self.out.push(Output::Tools(tools)),
+                // Said in the close, so that its owner finds out why; the next try would be the same.
+                Some(reason) => {
+                    self.bad_frames += 1;
+                    self.out.push(Output::Close {
+                        code: close::BAD_FRAMES,
+                        reason,
+                    });
+                }
+            },
             (Payload::Goodbye(_), _) => {
                 if let Some(line) = &mut self.line {
                     line.leaving = true;
@@ -84,6 +100,12 @@ impl<W: Waiter> LinkMachine<W> {
                 .line
                 .as_ref()
                 .is_some_and(|line| line.offered.names(req_id))
+    }
+
+    /// Whether this connection's HELLO_ACK cancelled or forgot the call.
+    fn was_dismissed(&self, req_id: &str) -> bool {
+        let line = self.line.as_ref();
+        line.is_some_and(|line| line.dismissed.contains(req_id))
     }
 
     /// A word about a call that is not waited for.
@@ -126,7 +148,7 @@ impl<W: Waiter> LinkMachine<W> {
             Some(call) if call.is_open() => self.end(&req_id, Some(Ending::Result(result))),
             // The first one counts; it is acknowledged when it is settled.
             Some(call) => call.has_result = true,
-            None if self.recent.contains(&req_id) => {
+            None if self.recent.contains(&req_id) || self.was_dismissed(&req_id) => {
                 self.send(Some(&req_id), &Payload::ResultAck);
             }
             None => self.out.push(Output::AskFate(req_id)),
@@ -145,4 +167,16 @@ impl<W: Waiter> LinkMachine<W> {
             });
         }
     }
+}
+
+/// Which bound an offer passes, in words.
+fn beyond(tools: &Tools) -> Option<&'static str> {
+    if tools.servers.len() > SERVERS {
+        return Some("TOOLS of too many servers");
+    }
+    let long = tools.servers.iter().any(|one| {
+        let lists = [&one.tools, &one.resources, &one.templates, &one.prompts];
+        lists.iter().any(|list| list.len() > LIST_ENTRIES)
+    });
+    long.then_some("TOOLS with a list that is too long")
 }

@@ -16,12 +16,17 @@ impl<W: Waiter> LinkMachine<W> {
         if self.epoch().is_some_and(|epoch| epoch >= opening.epoch) {
             return false;
         }
-        let line = Line::new(now.at, opening);
+        let mut line = Line::new(now.at, opening);
         let spool_id = opening.hello.agent_meta.spool_id.clone();
         // An agent of the same spool knows every call it ever got.
         let same_spool = spool_id.is_some() && spool_id == self.spool_id;
         self.spool_id = spool_id;
         let resume = self.answer(&opening.hello.resume, &opening.resume);
+        let dismissed = resume.cancel.iter().chain(&resume.forget);
+        line.dismissed = dismissed
+            .filter(|id| !self.calls.contains_key(*id))
+            .cloned()
+            .collect();
         self.line = Some(Box::new(line));
         let ack = HelloAck {
             conn_session_id: Arc::clone(&opening.conn_session_id),
