@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Bridge, Reply, eventually};
+use crate::kit::{Bridge, Reply, demo, eventually};
 
 fn id_of(key: &str) -> String {
     key.split('_').nth(1).unwrap().to_owned()
@@ -199,10 +199,14 @@ async fn a_key_narrowed_by_scopes_makes_none_and_cares_for_itself_alone() {
 
 #[tokio::test]
 async fn an_admins_key_narrowed_by_scopes_sees_what_is_its_own_and_manages_nothing() {
-    let bridge = Bridge::start("").await;
+    let bridge = Bridge::start(&demo()).await;
     let ann = bridge.key_of("ann", "operator").await;
     let call = json!({"ref": "demo.add", "arguments": {"a": 1, "b": 2}});
-    let hers = with(&bridge, &ann, "POST /v1/calls", &call).await.json();
+    let hers = eventually("the tool is there", || async {
+        let told = with(&bridge, &ann, "POST /v1/calls", &call).await;
+        (told.status == 200).then(|| told.json())
+    })
+    .await;
     let path = format!("/v1/calls/{}", hers["call_id"].as_str().unwrap());
     let wish = json!({"user": "admin", "scopes": ["demo.*"]});
     let narrow = bridge.post("/v1/keys", &wish).await.json();

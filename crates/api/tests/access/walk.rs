@@ -153,7 +153,9 @@ async fn walk(bridge: &Bridge, path: &str, bad: &[Vec<String>]) -> usize {
             let without = headers
                 .iter()
                 .all(|header| !header.starts_with("authorization"));
-            if is_open(verb, path) && without {
+            // Who looks whether the bridge lives is told so by whatever credential.
+            let watched = api::front::OPEN_ROUTES.contains(&path);
+            if is_open(verb, path) && (without || watched) {
                 continue;
             }
             let reply = bridge
