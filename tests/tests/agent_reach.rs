@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use testkit::chaos::token;
 use testkit::tunnel::{AGENT, Agent};
 use testkit::{Bridge, eventually, upstreams};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// Starts `server-everything` on HTTP and waits for its port.
 async fn everything_on_http(mode: &str) -> (Child, u16) {
