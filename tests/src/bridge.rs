@@ -20,6 +20,8 @@ use crate::{PATIENCE, eventually};
 
 /// Tests call as one user, and faster than a user may; those about rates name their own `limits`.
 const UNHURRIED: &str = "\nlimits: {rate: {user: null, global: null}}\n";
+/// The daemon's program.
+const DAEMON: &str = "paperbot-mcpd";
 /// Where the store's own disk is, below the daemon's directory.
 const DISK: &str = "disk";
 
@@ -34,6 +36,8 @@ pub struct BridgeOptions {
     pub disk_mib: Option<u32>,
     /// More variables of the daemon's environment.
     pub env: Vec<(&'static str, String)>,
+    /// The first daemon's program, another file than the one that was built; later ones are of that again.
+    pub program: Option<PathBuf>,
 }
 
 /// A running daemon. Killed by its pid when dropped.
@@ -77,7 +81,9 @@ impl Bridge {
     pub async fn start_with(options: BridgeOptions) -> Self {
         let home = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         write_config(home.path(), &options);
-        let (child, authority) = spawn(home.path(), options.disk_mib, &options.env).await;
+        let program = options.program.unwrap_or_else(|| built(DAEMON));
+        let (child, authority) =
+            spawn(&program, home.path(), (options.disk_mib, &options.env)).await;
         let admin_key = read_key(home.path());
         Self {
             home,
@@ -144,7 +150,8 @@ impl Bridge {
     /// # Panics
     /// When it does not come up.
     pub async fn restart(&mut self) {
-        let (child, authority) = spawn(self.home.path(), self.disk_mib, &self.env).await;
+        let kept = (self.disk_mib, self.env.as_slice());
+        let (child, authority) = spawn(&built(DAEMON), self.home.path(), kept).await;
         self.child = child;
         self.authority = authority;
     }
@@ -370,13 +377,12 @@ fn with_disk(program: &Path, disk: &Path, size_mib: u32) -> Command {
 }
 
 async fn spawn(
+    program: &Path,
     home: &Path,
-    disk_mib: Option<u32>,
-    env: &[(&'static str, String)],
+    (disk_mib, env): (Option<u32>, &[(&'static str, String)]),
 ) -> (Child, String) {
-    let program = built("paperbot-mcpd");
     let mut command = match disk_mib {
-        Some(size) => with_disk(&program, &home.join(DISK), size),
+        Some(size) => with_disk(program, &home.join(DISK), size),
         None => Command::new(program),
     };
     command

@@ -31,10 +31,20 @@ fn fixture(effects: &Path) -> Upstream {
 
 async fn start(orphan_s: u64) -> (Bridge, tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
+    start_of(None, orphan_s, folder).await
+}
+
+/// As [`start`], by another program than the one that was built.
+async fn start_of(
+    program: Option<PathBuf>,
+    orphan_s: u64,
+    folder: tempfile::TempDir,
+) -> (Bridge, tempfile::TempDir, PathBuf) {
     let effects = folder.path().join("effects");
     let bridge = Bridge::start_with(BridgeOptions {
         upstreams: vec![fixture(&effects)],
         extra: format!("local_agent: {{orphan_s: {orphan_s}}}\n"),
+        program,
         ..BridgeOptions::default()
     })
     .await;
@@ -67,6 +77,26 @@ fn agent(bridge: &Bridge) -> Pid {
     agents[0].0
 }
 
+/// Begins a call that takes a while and then writes this line; its path, once it runs.
+async fn begin(bridge: &Bridge, line: &str, steps: u32) -> String {
+    let arguments = json!({"line": line, "steps": steps});
+    let body = json!({"ref": "fixture.slow_bump", "arguments": arguments});
+    let accepted = bridge
+        .send_with("POST /v1/calls", &[("prefer", "respond-async")], Some(body))
+        .await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let path = accepted.headers["location"].to_str().unwrap().to_owned();
+    eventually("the call runs", || async {
+        (bridge.get(&path).await["state"] == "running").then_some(())
+    })
+    .await;
+    path
+}
+
+fn program_of(pid: Pid) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
 /// Ends the local agent, so that nothing outlives the test.
 async fn end(bridge: &Bridge) {
     for (pid, _) in agents(bridge) {
@@ -83,16 +113,7 @@ async fn a_call_survives_kill_9_of_the_bridge_and_is_read_by_attaching_again() {
     let before = agent(&bridge);
     let children = processes_below(before);
     assert!(!children.is_empty());
-    let body = json!({"ref": "fixture.slow_bump", "arguments": {"line": "once", "steps": 60}});
-    let accepted = bridge
-        .send_with("POST /v1/calls", &[("prefer", "respond-async")], Some(body))
-        .await;
-    assert_eq!(accepted.status, 202, "{}", accepted.text());
-    let path = accepted.headers["location"].to_str().unwrap().to_owned();
-    eventually("the call runs", || async {
-        (bridge.get(&path).await["state"] == "running").then_some(())
-    })
-    .await;
+    let path = begin(&bridge, "once", 60).await;
     bridge.crash_and_restart().await;
     assert!(lines(&effects).is_empty(), "the call was still running");
     let call = eventually("the call ended", || async {
@@ -139,15 +160,7 @@ async fn a_killed_agent_is_started_again_and_its_call_is_not_run_twice() {
     let (bridge, _folder, effects) = start(60).await;
     let before = agent(&bridge);
     let children = processes_below(before);
-    let body = json!({"ref": "fixture.slow_bump", "arguments": {"line": "once", "steps": 600}});
-    let accepted = bridge
-        .send_with("POST /v1/calls", &[("prefer", "respond-async")], Some(body))
-        .await;
-    let path = accepted.headers["location"].to_str().unwrap().to_owned();
-    eventually("the call runs", || async {
-        (bridge.get(&path).await["state"] == "running").then_some(())
-    })
-    .await;
+    let path = begin(&bridge, "once", 600).await;
     kill(before, Signal::SIGKILL).unwrap();
     wait_until_gone(&children).await;
     let call = eventually("the call ended", || async {
@@ -237,5 +250,147 @@ async fn an_agent_of_another_program_makes_room_for_one_of_this() {
     assert_eq!(lines(&effects), ["new"]);
     let program = std::fs::read_link(format!("/proc/{}/exe", agent(&bridge))).unwrap();
     assert_ne!(program, other);
+    end(&bridge).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_leaves_a_running_call_to_the_old_agent_and_the_next_to_the_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("paperbot-mcpd");
+    let new = upstreams::built("paperbot-mcpd").canonicalize().unwrap();
+    std::fs::copy(&new, &old).unwrap();
+    let (mut bridge, _folder, effects) = start_of(Some(old.clone()), 60, folder).await;
+    let before = agent(&bridge);
+    let children = processes_below(before);
+    assert_eq!(program_of(before), Some(old.canonicalize().unwrap()));
+    assert!(!children.is_empty());
+    let path = begin(&bridge, "once", 100).await;
+    bridge.crash_and_restart().await;
+    let own = Pid::from_raw(i32::try_from(bridge.pid()).unwrap());
+    assert_eq!(program_of(own).as_ref(), Some(&new));
+    assert!(lines(&effects).is_empty(), "the call was still running");
+    let call = eventually("the call ended", || async {
+        // What is there before a call is seen to run was there while it ran.
+        let seen = (agents(&bridge), processes_below(before));
+        let call = bridge.get(&format!("{path}?wait_ms=50")).await;
+        if call["state"] != "running" {
+            return Some(call);
+        }
+        let (agents, below) = seen;
+        assert_eq!((agents.len(), agents[0].0), (1, before), "{agents:?}");
+        assert_eq!(below, children, "nothing was restarted");
+        None
+    })
+    .await;
+    assert_eq!(call["state"], "succeeded", "{call}\n{}", bridge.log());
+    assert!(call.to_string().contains("bumped"), "{call}");
+    let told = bridge.send("GET", &format!("{path}/events"), None).await;
+    let ends = told.text().matches("\"type\":\"tool_result\"").count();
+    assert_eq!(ends, 1, "{}", told.text());
+
+    eventually("an agent of the new program", || async {
+        let agents = agents(&bridge);
+        let [(pid, _)] = agents.as_slice() else {
+            return None;
+        };
+        (*pid != before && program_of(*pid).as_ref() == Some(&new)).then_some(())
+    })
+    .await;
+    wait_until_gone(&children).await;
+    let body = json!({"ref": "fixture.bump", "arguments": {"line": "new"}});
+    eventually("the new one runs the server", || async {
+        let reply = bridge.send("POST", "/v1/calls", Some(body.clone())).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(lines(&effects), ["once", "new"]);
+    end(&bridge).await;
+}
+
+/// Another user's process that connects to the socket, says so, and tells what it read when it was let go.
+async fn foreigner(socket: &Path) -> tokio::io::BufReader<tokio::process::ChildStdout> {
+    use tokio::io::AsyncBufReadExt as _;
+    const NOBODY: u32 = 65534;
+    const SCRIPT: &str = "import socket, sys\n\
+        s = socket.socket(socket.AF_UNIX)\n\
+        s.connect(sys.argv[1])\n\
+        print('connected', flush=True)\n\
+        print('read', s.makefile('rb').read())\n";
+    let mut child = tokio::process::Command::new("python3")
+        .args(["-I", "-c", SCRIPT])
+        .arg(socket)
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    let connected = tokio::time::timeout(testkit::PATIENCE, said.read_line(&mut line)).await;
+    connected.expect("it connects").unwrap();
+    assert_eq!(line, "connected\n");
+    said
+}
+
+async fn was_turned_away(mut said: tokio::io::BufReader<tokio::process::ChildStdout>) {
+    use tokio::io::AsyncReadExt as _;
+    let mut rest = String::new();
+    let ended = tokio::time::timeout(testkit::PATIENCE, said.read_to_string(&mut rest)).await;
+    ended.expect("it is let go").unwrap();
+    assert_eq!(rest, "read b''\n");
+}
+
+#[tokio::test]
+async fn another_users_process_is_turned_away_from_the_agents_socket() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not run: only root can be another user as well");
+        return;
+    }
+    let (mut bridge, _folder, _effects) = start(60).await;
+    let before = agent(&bridge);
+    let folder = bridge.home().join("state/paperbot/local-agent");
+    let socket = folder.join("socket");
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Permissions keep others out already; here they do not.
+    for path in folder.ancestors() {
+        open(path, 0o711);
+        if path == bridge.home() {
+            break;
+        }
+    }
+    open(&socket, 0o666);
+    let echo = async |bridge: &Bridge| {
+        let body = json!({"ref": "fixture.echo", "arguments": {"message": "still here"}});
+        eventually("the agent's server answers", || async {
+            let reply = bridge.send("POST", "/v1/calls", Some(body.clone())).await;
+            (reply.status == 200).then_some(())
+        })
+        .await;
+    };
+    // One waits while the daemon has the agent's ear, and is before the next daemon in the queue.
+    let waiting = foreigner(&socket).await;
+    echo(&bridge).await;
+    let path = begin(&bridge, "once", 60).await;
+    bridge.signal(Signal::SIGKILL);
+    bridge.wait_exit().await;
+    was_turned_away(waiting).await;
+    // Another comes while no daemon is there.
+    was_turned_away(foreigner(&socket).await).await;
+    bridge.restart().await;
+    let call = eventually("the call ended", || async {
+        let call = bridge.get(&format!("{path}?wait_ms=5000")).await;
+        (call["state"] != "running").then_some(call)
+    })
+    .await;
+    assert_eq!(call["state"], "succeeded", "{call}\n{}", bridge.log());
+    echo(&bridge).await;
+    assert_eq!(agent(&bridge), before);
+    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+    assert_eq!(log.matches("another user").count(), 2, "{log}");
     end(&bridge).await;
 }
