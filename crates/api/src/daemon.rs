@@ -382,7 +382,8 @@ async fn upkeep(app: Arc<App>) {
 pub fn check(source: &Source) -> Result<usize, Vec<ConfigError>> {
     let file = source.load().map_err(|error| vec![error])?;
     let servers = file.servers().map_err(|error| vec![error])?;
-    let keys = file.sealing_keys().map_err(|error| vec![error])?;
+    let keys = file.sealing_keys();
+    let keys = keys.map_err(|error| vec![source.named(error)])?;
     let (secrets, outbound) = (broker::Secrets::new(keys.is_some()), file.outbound_policy());
     let gate = broker::definition::Gate {
         author: broker::Author::File,
@@ -393,10 +394,10 @@ pub fn check(source: &Source) -> Result<usize, Vec<ConfigError>> {
     for (name, definition) in &servers {
         if let Err(error) = definition.to_target(name, 1, &gate) {
             let place = |detail: broker::PointerDetail| {
-                ConfigError::at(
+                source.named(ConfigError::at(
                     &format!("/servers/{name}{}", detail.pointer),
                     &detail.detail,
-                )
+                ))
             };
             complaints.extend(error.errors.into_iter().map(place));
         }

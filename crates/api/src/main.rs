@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::config::{self, Source};
-use api::daemon::{Daemon, Start};
+use api::daemon::{Daemon, Start, StartError};
 use api::places::Places;
 use api::{demo, local_runner, logging};
 use clap::{Parser, Subcommand};
@@ -93,8 +93,14 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("paperbot-mcpd: {error:#}");
-        let bad_config = error.downcast_ref::<config::ConfigError>().is_some();
+        // A `StartError` tells its cause itself.
+        let start = error.downcast_ref::<StartError>();
+        match start {
+            Some(told) => eprintln!("paperbot-mcpd: {told}"),
+            None => eprintln!("paperbot-mcpd: {error:#}"),
+        }
+        let bad_config = matches!(start, Some(StartError::Config(_)))
+            || error.downcast_ref::<config::ConfigError>().is_some();
         ExitCode::from(if bad_config { BAD_CONFIG } else { FORCED })
     })
 }
@@ -103,6 +109,10 @@ fn serve(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     keep_off_huge_pages();
     keep_to_itself();
     let source = Source::new(path);
+    // Before a key is made or anything listens.
+    if let Err(errors) = api::daemon::check(&source) {
+        return Ok(refused(&errors));
+    }
     logging::start(&source.load()?.telemetry.log);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -162,13 +172,16 @@ fn check(file: PathBuf) -> ExitCode {
             println!("valid: {count} servers");
             ExitCode::SUCCESS
         }
-        Err(errors) => {
-            for error in errors {
-                eprintln!("{error}");
-            }
-            ExitCode::from(BAD_CONFIG)
-        }
+        Err(errors) => refused(&errors),
     }
+}
+
+/// Says every complaint about a configuration.
+fn refused(errors: &[config::ConfigError]) -> ExitCode {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    ExitCode::from(BAD_CONFIG)
 }
 
 fn local_agent(socket: PathBuf, id: &str, orphan: Duration) -> anyhow::Result<ExitCode> {

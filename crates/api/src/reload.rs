@@ -23,7 +23,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Reloader {
     app: Arc<App>,
     source: Source,
-    current: File,
+    /// As the process was started: a reload changes a part of it only.
+    started: File,
     address: SocketAddr,
     seen: Option<Stamp>,
 }
@@ -33,13 +34,13 @@ type Stamp = (SystemTime, u64);
 
 impl Reloader {
     /// A reloader of what was loaded at the start.
-    pub(crate) fn new(app: Arc<App>, source: Source, current: (File, SocketAddr)) -> Self {
+    pub(crate) fn new(app: Arc<App>, source: Source, started: (File, SocketAddr)) -> Self {
         let seen = source.path.as_deref().and_then(stamp);
         Self {
             app,
             source,
-            current: current.0,
-            address: current.1,
+            started: started.0,
+            address: started.1,
             seen,
         }
     }
@@ -110,8 +111,7 @@ impl Reloader {
         self.app
             .live
             .store(Arc::new(daemon::live(&file, self.address)));
-        let needs_restart = self.current.needs_restart(&file);
-        self.current = file;
+        let needs_restart = self.started.needs_restart(&file);
         Ok(Reloaded {
             added: applied.added,
             changed: applied.changed,

@@ -250,6 +250,24 @@ async fn a_file_is_checked_without_starting_anything() {
     assert!(told.starts_with("bridge.yaml:2:"), "{told}");
     let (code, told) = run(&["serve", "--config", path]).await;
     assert_eq!(code, Some(2), "{told}");
+    let two = "servers:\n  a: {transport: stdio}\n  b: {transport: sse}\n";
+    std::fs::write(&file, two).unwrap();
+    let checked = run(&["config", "check", path]).await;
+    assert_eq!(checked.0, Some(2));
+    assert_eq!(checked.1.lines().count(), 2, "{checked:?}");
+    let served = Command::new(program())
+        .args(["serve", "--config", path])
+        .env_clear()
+        .env("HOME", home.path())
+        .output()
+        .await
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&served.stderr).into_owned();
+    assert_eq!((served.status.code(), told), checked, "both say the same");
+    assert!(
+        !home.path().join(".local").exists(),
+        "no key is made for a file that is refused"
+    );
     let (code, schema) = run(&["config", "schema"]).await;
     assert_eq!(code, Some(0));
     assert!(serde_json::from_str::<serde_json::Value>(&schema).is_ok());

@@ -56,6 +56,8 @@ async fn a_good_file_applies_and_a_bad_one_changes_nothing() {
         (told["removed"].clone(), told["needs_restart"].clone()),
         (json!(["demo"]), json!(["limits"]))
     );
+    let again = bridge.send("POST /v1/admin/reload", &[], "").await.json();
+    assert_eq!(again["needs_restart"], json!(["limits"]), "it still waits");
     assert_eq!(bridge.get("/readyz").await.json()["detail"]["config"], "ok");
     assert_eq!(
         bridge.send("GET /docs", &["no-key: 1"], "").await.status,

@@ -129,6 +129,14 @@ impl Bridge {
         }
     }
 
+    /// The same client without a credential: for what the bridge tells everybody.
+    #[must_use]
+    pub(crate) fn anonymous(&self) -> Self {
+        let mut other = self.clone();
+        other.settings.token = None;
+        other
+    }
+
     /// Asks and reads the whole answer.
     ///
     /// # Errors
@@ -166,7 +174,11 @@ impl Bridge {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        Err(refusal(&parts, &read_body(body).await?))
+        let mut failure = refusal(&parts, &read_body(body).await?);
+        if status == StatusCode::UNAUTHORIZED && failure.hint.is_none() {
+            failure.hint = Some(self.settings.credential_advice());
+        }
+        Err(failure)
     }
 
     /// Asks and hands back the open answer, whatever it is.

@@ -119,6 +119,8 @@ async fn ask(desk: &Desk, verb: &Verb) -> Result<(), Failure> {
         Verb::Audit(audit) => verbs::audit::audit(desk, audit).await,
         Verb::Server(verb) => verbs::servers::run(desk, verb).await,
         Verb::Key(verb) => verbs::keys::run(desk, verb).await,
+        Verb::User(verb) => verbs::users::user(desk, verb).await,
+        Verb::Workspace(verb) => verbs::users::workspace(desk, verb).await,
         Verb::Credentials(verb) => verbs::credentials::run(desk, verb).await,
         Verb::Doctor => verbs::doctor::doctor(desk).await,
         Verb::Mcp(mcp) => verbs::mcp::mcp(desk, mcp).await,

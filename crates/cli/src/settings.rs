@@ -108,6 +108,19 @@ impl Settings {
         url
     }
 
+    /// What to do when the bridge takes no credential of this request.
+    #[must_use]
+    pub(crate) fn credential_advice(&self) -> String {
+        let cause = if self.token.is_some() {
+            format!("the token came from {}", self.token_source)
+        } else {
+            "no token was found".to_owned()
+        };
+        format!(
+            "{cause}; set PAPERBOT_TOKEN or --token-file to a valid key (on the bridge's machine its first start left admin.key in the state directory)"
+        )
+    }
+
     /// The bridge is on this machine.
     #[must_use]
     pub(crate) fn is_local(&self) -> bool {
@@ -116,6 +129,12 @@ impl Settings {
 }
 
 fn parse_url(text: &str) -> Result<Url, Failure> {
+    // `localhost:8787` parses as a URL of the scheme `localhost`.
+    let with_scheme = Url::parse(&format!("http://{text}"));
+    if !text.contains("://") && !text.contains('@') && with_scheme.is_ok() {
+        let message = format!("the bridge's address `{text}` has no http:// or https://");
+        return Err(Failure::usage(message).hint(format!("did you mean http://{text}?")));
+    }
     let url = Url::parse(text)
         .map_err(|error| Failure::usage(format!("the bridge's address `{text}`: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

@@ -183,6 +183,8 @@ impl File {
         let same_auth = self.auth.keys == newer.auth.keys;
         [
             ("listen", self.listen == newer.listen),
+            // Pages and host names follow at once, links of OAuth do not.
+            ("public_url", self.public_url == newer.public_url),
             ("store", self.store == newer.store),
             ("auth.keys", same_auth),
             ("auth.jwt", self.auth.jwt == newer.auth.jwt),

@@ -68,8 +68,19 @@ impl Source {
         for (name, value) in &self.environment {
             file = overridden(&file, name, value)?;
         }
-        check(&file)?;
+        check(&file).map_err(|error| self.named(error))?;
         Ok(file)
+    }
+
+    /// A complaint whose place is a pointer, with the name of the file it points into.
+    #[must_use]
+    pub fn named(&self, error: ConfigError) -> ConfigError {
+        match &self.path {
+            Some(path) if error.place.starts_with('/') => {
+                ConfigError::at(&format!("{}: {}", shown(path), error.place), &error.detail)
+            }
+            _ => error,
+        }
     }
 }
 
@@ -127,6 +138,10 @@ fn told(error: &serde_saphyr::Error) -> String {
             let text = other.render_with_options(serde_saphyr::render_options! {
                 snippets: serde_saphyr::SnippetMode::Off
             });
+            if text.contains("untagged enum Value") {
+                return "expected text in quotes, or {secret: NAME} with a reference such as env:NAME"
+                    .to_owned();
+            }
             unquoted(&text)
         }
     }
@@ -152,11 +167,7 @@ fn unknown_key(what: &str, word: &str, known: &[&'static str]) -> String {
 
 /// The configuration with one key overridden.
 fn overridden(file: &File, name: &str, value: &str) -> Result<File, ConfigError> {
-    let path: Vec<String> = name
-        .trim_start_matches(PREFIX)
-        .split("__")
-        .map(str::to_ascii_lowercase)
-        .collect();
+    let path = key_path(name);
     let internal = |error: serde_json::Error| ConfigError::at(name, &error.to_string());
     let tree = serde_json::to_value(file).map_err(internal)?;
     // `8787` is a number where a number is wanted and text where text is wanted.
@@ -177,6 +188,24 @@ fn overridden(file: &File, name: &str, value: &str) -> Result<File, ConfigError>
         }
     }
     Err(ConfigError::at(name, &complaint))
+}
+
+/// The key a variable names. Below `env` and `headers` of a server the names are the server's: their case stays.
+fn key_path(name: &str) -> Vec<String> {
+    let parts = name.trim_start_matches(PREFIX).split("__");
+    let mut path: Vec<String> = Vec::new();
+    for part in parts {
+        let lower = part.to_ascii_lowercase();
+        let given = matches!(
+            path.iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .as_slice(),
+            ["servers", _, "env" | "headers"]
+        );
+        path.push(if given { part.to_owned() } else { lower });
+    }
+    path
 }
 
 fn environment_complaint(error: &serde_json::Error) -> String {
@@ -215,9 +244,18 @@ fn check(file: &File) -> Result<(), ConfigError> {
     let port = file
         .listen
         .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
         .map(|(_, port)| port.parse::<u16>());
     if !matches!(port, Some(Ok(_))) {
-        return Err(ConfigError::at("/listen", "expected host:port"));
+        let detail = "expected host:port, such as 127.0.0.1:8787";
+        return Err(ConfigError::at("/listen", detail));
+    }
+    let stores = ["sqlite://", "postgres://", "postgresql://"];
+    if let Some(store) = &file.store
+        && !stores.iter().any(|scheme| store.starts_with(scheme))
+    {
+        let detail = "expected sqlite://PATH or postgres://…";
+        return Err(ConfigError::at("/store", detail));
     }
     if let Some(url) = &file.public_url {
         let parsed =

@@ -172,8 +172,44 @@ fn a_file_that_is_not_there_is_said_so_without_its_directory() {
 }
 
 #[test]
+fn names_of_a_servers_variables_keep_their_case() {
+    let file = with(&[
+        ("PAPERBOT__SERVERS__DEMO__TRANSPORT", "stdio"),
+        ("PAPERBOT__SERVERS__DEMO__ENV__LOG_LEVEL", "debug"),
+    ])
+    .unwrap();
+    let names: Vec<&String> = file.servers["demo"].env.keys().collect();
+    assert_eq!(names, ["LOG_LEVEL"]);
+}
+
+#[test]
+fn a_number_for_a_variable_is_told_in_words() {
+    let told = complaint("servers:\n  a: {transport: stdio, command: [x], env: {PORT: 8080}}\n");
+    assert!(told.contains("expected text in quotes"), "{told}");
+}
+
+#[test]
+fn what_no_type_can_say_is_told_with_the_files_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, "confirm_ttl_s: 301\n").unwrap();
+    let source = Source {
+        path: Some(path),
+        environment: Vec::new(),
+    };
+    let told = source.load().unwrap_err().to_string();
+    assert!(
+        told.starts_with("bridge.yaml: /confirm_ttl_s: must"),
+        "{told}"
+    );
+}
+
+#[test]
 fn values_without_sense_are_refused() {
     for (name, value) in [
+        ("PAPERBOT__STORE", "mysql://x"),
+        ("PAPERBOT__STORE", "/var/lib/x.db"),
+        ("PAPERBOT__LISTEN", ":8787"),
         ("PAPERBOT__LIMITS__BODY_BYTES", "0"),
         ("PAPERBOT__PUBLIC_URL", "bridge"),
         (

@@ -209,6 +209,41 @@ pub(crate) enum Key {
     },
 }
 
+/// `user`
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// List users with their workspaces and roles
+    List,
+    /// Make a user, or replace the roles of one that is there
+    Create {
+        /// The user
+        name: String,
+        /// In this workspace (repeatable)
+        #[arg(
+            short = 'W',
+            long = "in",
+            value_name = "WORKSPACE",
+            default_value = "default"
+        )]
+        workspaces: Vec<String>,
+        /// As what (repeatable): admin, approver, operator, viewer, or a role of the bridge's file
+        #[arg(long = "role", value_name = "ROLE", default_value = "operator")]
+        roles: Vec<String>,
+    },
+}
+
+/// `workspace`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Workspace {
+    /// List workspaces
+    List,
+    /// Make a workspace
+    Create {
+        /// Its id
+        id: String,
+    },
+}
+
 /// `credentials`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Credentials {

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::agent::{Agent, AgentFileOption, Config, Install, Pair, Uninstall};
 pub(crate) use self::manage::{
     Audit, AuditAction, AuditQuery, AuditVerify, Calls, Connect, Credentials, Definition, Events,
-    Host, Input, Key, Mcp, PinAct, Scope, Server, Session, Via,
+    Host, Input, Key, Mcp, PinAct, Scope, Server, Session, User, Via, Workspace,
 };
 use crate::moment;
 
@@ -23,7 +23,7 @@ use crate::moment;
     name = "paperbot-mcp",
     version,
     about = "Finds and calls the tools of every MCP server behind one bridge",
-    long_about = "Finds and calls the tools of every MCP server behind one bridge.\n\n  paperbot-mcp find \"sum two numbers\" -n 3\n  paperbot-mcp help everything.get-sum        (often the line of `find` is enough)\n  paperbot-mcp call everything.get-sum a=1 b=2\n\nstdout holds the answer alone, stderr one line per error (JSON unless a terminal).\nExit codes: 0 ok, 1 internal, 2 usage or arguments, 3 credentials, 4 unreachable, 5 tool error,\n6 not found, 7 policy or confirmation, 8 timeout or unknown outcome, 9 busy (retry), 10 conflict,\n130 cancelled. The token comes from PAPERBOT_TOKEN, --token-file, the profile, or for a bridge on\nthis machine the key its first start left in the state directory.",
+    long_about = "Finds and calls the tools of every MCP server behind one bridge.\n\n  paperbot-mcp find \"sum two numbers\" -n 3\n  paperbot-mcp help demo.add        (often the line of `find` is enough)\n  paperbot-mcp call demo.add a=1 b=2\n\nstdout holds the answer alone, stderr one line per error (JSON unless a terminal).\nExit codes: 0 ok, 1 internal, 2 usage or arguments, 3 credentials, 4 unreachable, 5 tool error,\n6 not found, 7 policy or confirmation, 8 timeout or unknown outcome, 9 busy (retry), 10 conflict,\n130 cancelled. The token comes from PAPERBOT_TOKEN, --token-file, the profile, or for a bridge on\nthis machine the key its first start left in the state directory.",
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = false
@@ -134,6 +134,12 @@ pub(crate) enum Verb {
     /// API keys: list, create, rotate, revoke
     #[command(subcommand)]
     Key(Key),
+    /// Users of the bridge: list, create
+    #[command(subcommand)]
+    User(User),
+    /// Workspaces of the bridge: list, create
+    #[command(subcommand)]
+    Workspace(Workspace),
     /// Your own credentials for servers, without their values: list, link, remove
     #[command(subcommand)]
     Credentials(Credentials),

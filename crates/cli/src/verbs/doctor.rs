@@ -125,7 +125,8 @@ async fn look(desk: &Desk) -> Vec<Finding> {
 async fn reachable(desk: &Desk) -> Finding {
     let settings = desk.bridge.settings();
     let shown = settings.url.to_string();
-    match desk.ask(Ask::get("/healthz")).await {
+    // Without the token: whether it is valid is the next question, with its own advice.
+    match desk.bridge.anonymous().ask(Ask::get("/healthz")).await {
         Ok(_) if settings.url.scheme() == "http" && !settings.is_local() => Finding::wrong(
             "bridge",
             format!("{shown} answers, but the token travels unencrypted"),
@@ -150,8 +151,8 @@ async fn credential(desk: &Desk) -> Finding {
         Ok(me) => Finding::well("credential", format!("{} by {source}", text(&me, "user"))),
         Err(failure) if failure.exit == 3 => Finding::wrong(
             "credential",
-            format!("{} ({source})", failure.message),
-            "set PAPERBOT_TOKEN or --token-file; on the bridge's machine its first start left admin.key in the state directory",
+            failure.message,
+            &desk.bridge.settings().credential_advice(),
             3,
         ),
         Err(failure) => Finding::wrong(

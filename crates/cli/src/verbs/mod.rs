@@ -22,6 +22,7 @@ pub(crate) mod running;
 pub(crate) mod servers;
 pub(crate) mod sessions;
 pub(crate) mod skill;
+pub(crate) mod users;
 
 use std::fmt::Write as _;
 

@@ -69,13 +69,25 @@ fn another_version_and_no_server_are_told() {
 #[test]
 fn a_wrong_credential_is_exit_3_and_no_bridge_exit_4() {
     let bridge = Bridge::answering(|seen| match seen.path.as_str() {
-        "/healthz" => Reply::Json(200, json!({"status": "ok"})),
+        // A bad credential is refused even where none is needed.
+        "/healthz" if seen.header("authorization").is_none() => {
+            Reply::Json(200, json!({"status": "ok"}))
+        }
         _ => Reply::Json(401, problem("unauthenticated", 401)),
     });
     let program = Program::with(&bridge);
     let ended = program.run(&["doctor"]);
     assert_eq!(ended.code, 3);
-    assert!(ended.stdout.contains("PAPERBOT_TOKEN"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("the token came from PAPERBOT_TOKEN"),
+        "{ended:?}"
+    );
+    let ended = program.run(&["find"]);
+    let hint = ended.error()["hint"].to_string();
+    assert!(
+        hint.contains("the token came from PAPERBOT_TOKEN"),
+        "{hint}"
+    );
     let ended = program.run(&["doctor", "--url", "http://127.0.0.1:9"]);
     assert_eq!(ended.code, 4);
     assert!(ended.stdout.contains("make run"), "{ended:?}");

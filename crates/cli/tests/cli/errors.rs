@@ -230,3 +230,14 @@ fn a_wrong_profile_is_told_with_those_there_are() {
     let message = program.run(&["find", "--profile", "work"]).error()["message"].to_string();
     assert!(message.contains("line 2"), "{message}");
 }
+
+#[test]
+fn an_address_without_its_scheme_is_told_with_it() {
+    for address in ["127.0.0.1:8787", "localhost:8787"] {
+        let ended = Program::alone().run(&["find", "--url", address]);
+        assert_eq!(ended.code, 2);
+        let hint = ended.error()["hint"].to_string();
+        let meant = format!("did you mean http://{address}?");
+        assert!(hint.contains(&meant), "{hint}");
+    }
+}

@@ -220,7 +220,7 @@ fn help_shows_the_signature_and_the_schema_only_where_it_says_more() {
 fn help_without_a_ref_is_the_programs_own() {
     let stdout = Program::alone().run(&["help"]).ok();
     assert!(
-        stdout.contains("paperbot-mcp call everything.get-sum a=1 b=2"),
+        stdout.contains("paperbot-mcp call demo.add a=1 b=2"),
         "{stdout}"
     );
 }

@@ -454,3 +454,25 @@ fn a_configuration_is_checked_by_the_daemon_in_the_path() {
         );
     }
 }
+
+#[test]
+fn a_user_and_a_workspace_are_made() {
+    let bridge = Bridge::answering(|seen| Reply::Json(201, seen.json()));
+    let program = Program::with(&bridge);
+    program.run(&["workspace", "create", "team"]).ok();
+    let line = [
+        "user", "create", "ann", "--in", "team", "--role", "approver",
+    ];
+    program.run(&line).ok();
+    let seen = bridge.seen();
+    assert_eq!(
+        bridge.routes(),
+        ["POST /v1/workspaces", "POST /v1/users"],
+        "{seen:?}"
+    );
+    assert_eq!(seen[0].json(), json!({"workspace": "team"}));
+    assert_eq!(
+        seen[1].json(),
+        json!({"user": "ann", "workspaces": [{"workspace": "team", "roles": ["approver"]}]})
+    );
+}
