@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::tunnel::frame::{ServerTools, Tools};
+use crate::tunnel::frame::{Lists, ServerTools, Tools};
 
 /// All that an agent offers. Kept while it is offline.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -30,9 +30,10 @@ pub struct CatalogueServer {
 }
 
 impl AgentCatalogue {
-    /// What TOOLS told. Of two servers of one name the first counts.
+    /// What TOOLS told. Of two servers of one name the first counts. One whose lists the agent does not know yet
+    /// keeps those of before.
     #[must_use]
-    pub(crate) fn of(tools: Tools) -> Self {
+    pub(crate) fn of(tools: Tools, before: &Self) -> Self {
         let mut servers: Vec<CatalogueServer> = Vec::with_capacity(tools.servers.len());
         let mut whole = Sha256::new();
         let mut names = HashSet::with_capacity(tools.servers.len());
@@ -40,6 +41,13 @@ impl AgentCatalogue {
             if !names.insert(told.server.clone()) {
                 continue;
             }
+            let told = match before.server(&told.server) {
+                Some(kept) if told.lists == Lists::Unknown => ServerTools {
+                    problem: told.problem,
+                    ..(*kept.told).clone()
+                },
+                _ => told,
+            };
             let digest = digest_of(&told);
             whole.update(told.server.as_bytes());
             whole.update(digest.as_bytes());
@@ -83,4 +91,32 @@ fn digest_of(told: &ServerTools) -> String {
     part(told.protocol_version.as_deref().unwrap_or(""));
     part(told.problem.as_deref().unwrap_or(""));
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tools(servers: &serde_json::Value) -> Tools {
+        serde_json::from_value(json!({"generation": 1, "servers": servers})).unwrap()
+    }
+
+    #[test]
+    fn lists_not_known_yet_leave_those_of_before() {
+        let known = json!([{"server": "files", "era": "modern", "tools": [{"name": "read"}]}]);
+        let before = AgentCatalogue::of(tools(&known), &AgentCatalogue::default());
+        let unknown = json!([{"server": "files", "era": "legacy", "lists": "unknown"},
+            {"server": "new", "era": "legacy", "lists": "unknown"}]);
+        let after = AgentCatalogue::of(tools(&unknown), &before);
+        let files = after.server("files").unwrap();
+        assert_eq!(files.digest, before.server("files").unwrap().digest);
+        assert_eq!(files.told.tools.len(), 1);
+        assert_eq!(files.told.era, before.server("files").unwrap().told.era);
+        assert!(after.server("new").unwrap().told.tools.is_empty());
+        let gone = json!([{"server": "files", "era": "modern", "tools": []}]);
+        let gone = AgentCatalogue::of(tools(&gone), &after);
+        assert!(gone.server("files").unwrap().told.tools.is_empty());
+    }
 }

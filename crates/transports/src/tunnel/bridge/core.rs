@@ -145,15 +145,16 @@ impl Core {
 
     /// TOOLS came.
     pub(super) fn told(&self, tools: Tools) {
-        let catalogue = Arc::new(AgentCatalogue::of(tools));
-        {
+        let catalogue = {
             let mut state = self.state();
+            let catalogue = Arc::new(AgentCatalogue::of(tools, &state.catalogue));
             let same = state.catalogue.digest == catalogue.digest;
             state.catalogue = Arc::clone(&catalogue);
             if same {
                 return;
             }
-        }
+            catalogue
+        };
         self.changes.send_modify(|version| *version += 1);
         self.owner.catalogue(catalogue);
     }

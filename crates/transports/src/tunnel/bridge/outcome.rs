@@ -202,8 +202,9 @@ pub(super) fn outcome(ending: Ending, timeout: Duration) -> Result<Box<RawValue>
         } => Ok(raw),
         CallResult {
             error: Some(failure),
+            exit_code,
             ..
-        } => Err(failed(failure, timeout)),
+        } => Err(failed(failure, exit_code, timeout)),
         // The reader of frames lets neither pass.
         CallResult { .. } => Err(RequestError::Protocol {
             detail: "the agent said neither a result nor an error".to_owned(),
@@ -211,7 +212,7 @@ pub(super) fn outcome(ending: Ending, timeout: Duration) -> Result<Box<RawValue>
     }
 }
 
-fn failed(failure: Failure, timeout: Duration) -> RequestError {
+fn failed(failure: Failure, status: Option<i32>, timeout: Duration) -> RequestError {
     let detail = failure.message;
     match failure.code {
         FailureCode::Canceled => RequestError::Canceled { detail },
@@ -219,7 +220,7 @@ fn failed(failure: Failure, timeout: Duration) -> RequestError {
         FailureCode::Disconnected => RequestError::Disconnected { detail },
         FailureCode::UpstreamExited => RequestError::Exited {
             detail,
-            status: None,
+            status,
             stderr: Vec::new(),
         },
         FailureCode::ProtocolError => match rpc_of(failure.details.as_deref()) {

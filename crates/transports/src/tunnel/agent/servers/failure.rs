@@ -10,6 +10,8 @@ pub(super) fn of(error: RequestError) -> CallResult {
     let code = match &error {
         RequestError::Timeout { .. } => FailureCode::Timeout,
         RequestError::Exited { .. } => FailureCode::UpstreamExited,
+        RequestError::Canceled { .. } => FailureCode::Canceled,
+        RequestError::NoSuchTool { .. } => FailureCode::ToolNotFound,
         RequestError::Rpc { .. }
         | RequestError::Protocol { .. }
         | RequestError::TooLarge { .. } => FailureCode::ProtocolError,
