@@ -88,6 +88,7 @@ async fn a_killed_child_is_restarted_and_its_call_says_so() {
     line.invoke("call_1", "exit", json!({})).await;
     let ended = line.result("call_1").await;
     assert_eq!(ended["error"]["code"], "upstream_exited", "{ended}");
+    assert!(ended["exit_code"].is_i64(), "{ended}");
     line.invoke("call_2", "echo", json!({"message": "again"}))
         .await;
     assert_eq!(text(&line.result("call_2").await), "again");
@@ -182,6 +183,21 @@ async fn a_result_without_a_line_outlives_the_agent() {
     agent.start();
     let line = bridge.admit(json!({})).await;
     assert_eq!(line.hello["resume"], json!({"running": [], "results": []}));
+}
+
+#[tokio::test]
+async fn a_result_that_was_sent_and_not_acknowledged_outlives_the_agent() {
+    let (bridge, mut agent, mut line) = online("").await;
+    line.invoke("call_1", "bump", json!({"line": "done"})).await;
+    line.wait("RESULT", Some("call_1")).await;
+    agent.end(Signal::SIGKILL).await;
+
+    agent.start();
+    let mut line = bridge.admit(json!({"deliver": ["call_1"]})).await;
+    assert_eq!(line.hello["resume"]["results"], json!(["call_1"]));
+    let result = line.result("call_1").await;
+    assert_eq!(result["ok"], true, "{result}");
+    assert_eq!(agent.effects(), ["done"]);
 }
 
 #[tokio::test]

@@ -240,9 +240,6 @@ async fn deaf(bridge: &Bridge, path: &str) -> TcpStream {
 #[tokio::test]
 async fn a_flood_of_logs_past_readers_who_do_not_read_is_bounded_counted_and_harms_no_result() {
     const MESSAGES: u64 = 25_000;
-    // What a child said last may still wait in its agent when its answer overtakes it, and what was lost behind that
-    // is told by no later word. Usually this is nothing; how much it is at most depends on who is slow.
-    const IN_PASSING: u64 = MESSAGES / 2;
     let rig = Rig::start().await;
     let warm = json!({"ref": format!("{TOOLS}.noisy"), "arguments": {"line": "warm", "messages": 10, "bytes": 1000}});
     let warm = rig.caller().begin("warm", &warm).await;
@@ -286,10 +283,7 @@ async fn a_flood_of_logs_past_readers_who_do_not_read_is_bounded_counted_and_har
     );
     let texts = u64::try_from(texts).unwrap();
     assert!(texts + dropped <= MESSAGES, "counted more than there was");
-    assert!(
-        texts + dropped + IN_PASSING >= MESSAGES,
-        "lost and not counted"
-    );
+    assert!(texts + dropped >= MESSAGES, "lost and not counted");
     assert_eq!(events(&told, "tool_result").len(), 1);
 }
 

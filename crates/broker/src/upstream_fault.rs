@@ -138,7 +138,7 @@ impl Upstream<'_> {
                 ErrorCode::ResultTooLarge,
                 format!("the answer is larger than {limit_bytes} bytes"),
             ),
-            RequestError::Exited { detail, stderr } => {
+            RequestError::Exited { detail, stderr, .. } => {
                 let mut fault = self.fault(ErrorCode::UpstreamExited, self.words(detail));
                 fault.hint = self.stderr_hint(stderr);
                 fault

@@ -94,6 +94,8 @@ pub enum RequestError {
     Exited {
         /// Exit status or signal, in words.
         detail: String,
+        /// The exit status as a shell has it, 128 and the signal's number for one that was killed, where known.
+        status: Option<i32>,
         /// The last lines of stderr.
         stderr: Vec<String>,
     },

@@ -226,7 +226,7 @@ impl Core {
                 Ok(Some(outcome))
             }
             Message::Notification(notification) => {
-                self.hand_on(notification, call.request.progress.as_ref());
+                self.hand_on(notification, Some(call.request));
                 Ok(None)
             }
             // Rare, and large: boxed, so that every exchange need not hold the room.

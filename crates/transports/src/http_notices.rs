@@ -14,7 +14,7 @@ use crate::http_answer;
 use crate::http_core::{Core, NOTIFY_TIMEOUT};
 use crate::http_headers;
 use crate::spec::Era;
-use crate::wire::{self, Incoming as Message, Notification, ServerRequest};
+use crate::wire::{self, Incoming as Message, Notification, Request, ServerRequest};
 
 /// News about the server as a whole. Old servers send them on whatever stream is open.
 fn concerns_everybody(method: &str) -> bool {
@@ -29,15 +29,18 @@ fn concerns_everybody(method: &str) -> bool {
 
 impl Core {
     /// A notification of a call's own stream: it belongs to the call unless it is news for everybody.
-    pub(crate) fn hand_on(
-        &self,
-        notification: Notification,
-        progress: Option<&mpsc::Sender<Notification>>,
-    ) {
+    pub(crate) fn hand_on(&self, notification: Notification, of: Option<&Request>) {
+        let progress = of.and_then(|request| request.progress.as_ref());
+        let losses = of.and_then(|request| request.losses.as_deref());
         let is_progress = notification.method == "notifications/progress";
         let lost = match progress {
             Some(channel) if !concerns_everybody(&notification.method) => {
-                channel.try_send(notification).is_err()
+                let full = channel.try_send(notification).is_err();
+                if let Some(losses) = losses.filter(|_| full) {
+                    losses.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                full
             }
             // Nobody asked for it.
             None if is_progress => false,

@@ -2,15 +2,15 @@
 //! (stdio, legacy SSE). Matches answers and progress to their requests; never touches I/O.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::RequestError;
-use crate::wire::{Notification, Response};
+use crate::wire::{Notification, Request, Response};
 
 /// Cancelled requests remembered; a server that answers later than so many others is not told apart from a wrong one.
 const LEFT_REMEMBERED: usize = 256;
@@ -21,6 +21,20 @@ type Outcome = Result<Box<RawValue>, RequestError>;
 struct Waiting {
     answer: oneshot::Sender<Outcome>,
     progress: Option<mpsc::Sender<Notification>>,
+    /// It hears logs too, and what it loses is counted here.
+    losses: Option<Arc<AtomicU64>>,
+}
+
+impl Waiting {
+    /// Hands it a notification; counts it as lost, here or in `dropped`, when its channel is full.
+    fn hand(&self, notification: Notification, dropped: &AtomicU64) {
+        if let Some(channel) = &self.progress
+            && channel.try_send(notification).is_err()
+        {
+            let count = self.losses.as_deref().unwrap_or(dropped);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +102,7 @@ impl Pending {
     pub fn enter(
         &self,
         id: u64,
-        progress: Option<mpsc::Sender<Notification>>,
+        request: &Request,
     ) -> Result<Option<oneshot::Receiver<Outcome>>, RequestError> {
         let (answer, receiver) = oneshot::channel();
         let mut table = self.table();
@@ -98,7 +112,12 @@ impl Pending {
         if table.waiting.len() >= self.limit {
             return Err(RequestError::Overloaded { limit: self.limit });
         }
-        table.waiting.insert(id, Waiting { answer, progress });
+        let waiting = Waiting {
+            answer,
+            progress: request.progress.clone(),
+            losses: request.losses.clone(),
+        };
+        table.waiting.insert(id, waiting);
         Ok(Some(receiver))
     }
 
@@ -113,8 +132,12 @@ impl Pending {
         if table.ended {
             return None;
         }
-        let progress = notes;
-        table.standing.insert(id, Waiting { answer, progress });
+        let waiting = Waiting {
+            answer,
+            progress: notes,
+            losses: None,
+        };
+        table.standing.insert(id, waiting);
         Some(receiver)
     }
 
@@ -182,11 +205,24 @@ impl Pending {
         let Some(waiting) = table.waiting.get(&token.token) else {
             return Some(notification);
         };
-        if let Some(channel) = &waiting.progress
-            && channel.try_send(notification).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        waiting.hand(notification, &self.dropped);
+        None
+    }
+
+    /// Hands what the server logs to every request that hears logs. Gives it back when there is none.
+    pub fn log(&self, notification: Notification) -> Option<Notification> {
+        let table = self.table();
+        let mut hearing = table
+            .waiting
+            .values()
+            .filter(|waiting| waiting.losses.is_some());
+        let Some(first) = hearing.next() else {
+            return Some(notification);
+        };
+        for waiting in hearing {
+            waiting.hand(notification.clone(), &self.dropped);
         }
+        first.hand(notification, &self.dropped);
         None
     }
 
@@ -198,11 +234,7 @@ impl Pending {
         let Some(standing) = about.and_then(|id| table.standing.get(&id)) else {
             return Some(notification);
         };
-        if let Some(channel) = &standing.progress
-            && channel.try_send(notification).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        standing.hand(notification, &self.dropped);
         None
     }
 

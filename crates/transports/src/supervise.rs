@@ -279,6 +279,12 @@ pub(crate) fn describe(status: std::process::ExitStatus) -> String {
     }
 }
 
+/// An exit as a shell has it, seen through the supervisor or not.
+#[must_use]
+pub(crate) fn shell_status(status: std::process::ExitStatus) -> Option<i32> {
+    status.code().or_else(|| Some(128 + status.signal()?))
+}
+
 fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(
         |_| format!("signal {number}"),

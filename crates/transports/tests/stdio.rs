@@ -163,7 +163,7 @@ async fn the_environment_is_an_allowlist_and_what_the_owner_adds() {
 async fn a_process_that_dies_fails_its_call_with_status_and_last_words() {
     let connection = python().await;
     let error = connection.request(request("die")).await.unwrap_err();
-    let RequestError::Exited { detail, stderr } = error else {
+    let RequestError::Exited { detail, stderr, .. } = error else {
         panic!("{error:?}")
     };
     assert!(detail.contains("exited with status 3"), "{detail}");

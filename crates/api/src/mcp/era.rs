@@ -173,6 +173,17 @@ pub(super) fn named(headers: &HeaderMap) -> Result<Option<&str>, RpcFault> {
     }
 }
 
+/// Whether the header, where there is one, names a revision that has sessions.
+///
+/// # Errors
+/// `-32020` as [`named`], `-32022` for a revision nobody here speaks.
+pub(super) fn spoken_in_session(headers: &HeaderMap) -> Result<(), RpcFault> {
+    match named(headers)? {
+        Some(name) if Revision::parse(name).is_none() => Err(RpcFault::unsupported_version(name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::envelope::{self, Incoming};

@@ -139,18 +139,14 @@ impl Exchange {
     fn see_to(&mut self, requests: Vec<InputRequest>) {
         let abilities = self.visit.client.abilities();
         for request in requests {
-            let told = self
-                .terms
-                .answers
-                .iter()
-                .find(|(key, _)| *key == request.key);
+            let answers = &mut self.terms.answers;
+            let told = answers.iter().position(|(key, _)| *key == request.key);
+            // What was brought for a later question waits for it.
+            let told = told.map(|at| answers.swap_remove(at));
             let can =
                 !self.mute && abilities.can_answer(&request.method, request.params.as_deref());
             match told {
-                Some((_, result)) => {
-                    let result = result.clone();
-                    self.settle(request.key, InputAnswer::Result(result));
-                }
+                Some((_, result)) => self.settle(request.key, InputAnswer::Result(result)),
                 None if can => self.put(request),
                 None => {
                     if !self.mute {
@@ -161,7 +157,6 @@ impl Exchange {
                 }
             }
         }
-        self.terms.answers.clear();
     }
 
     /// Answers a question of the server. One that was answered or withdrawn meanwhile needs none.

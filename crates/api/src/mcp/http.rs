@@ -12,7 +12,7 @@ use transports::LogLevel;
 use super::endpoint::{Endpoint, no_such_server};
 use super::envelope::{self, Incoming, Message, Refusal};
 use super::era::{self, Speech};
-use super::problem::{INVALID_REQUEST, RpcFault};
+use super::problem::{HEADER_MISMATCH, INVALID_REQUEST, RpcFault, UNSUPPORTED_VERSION};
 use super::reply::{self, Outcome};
 use super::session::Session;
 use super::stream::{self, Source};
@@ -66,6 +66,7 @@ impl Door {
 
     /// The session of the header.
     fn known_session(&self) -> Result<Arc<Session>, Refusal> {
+        era::spoken_in_session(&self.headers)?;
         let id = self.headers.get(reply::SESSION_HEADER);
         let Some(id) = id else {
             return Err(RpcFault::invalid_request("the header Mcp-Session-Id is missing").into());
@@ -166,13 +167,11 @@ async fn one(door: Door, message: Message) -> Response {
     }
 }
 
-/// 404 tells a client to begin a new session, 400 that it forgot to name one.
+/// 404 tells a client to begin a new session, 400 that its headers are wrong.
 fn no_session(refusal: &Refusal) -> Response {
-    let unknown = refusal.fault.code != INVALID_REQUEST;
-    let status = if unknown {
-        StatusCode::NOT_FOUND
-    } else {
-        StatusCode::BAD_REQUEST
+    let status = match refusal.fault.code {
+        INVALID_REQUEST | HEADER_MISMATCH | UNSUPPORTED_VERSION => StatusCode::BAD_REQUEST,
+        _ => StatusCode::NOT_FOUND,
     };
     reply::refused(refusal, status)
 }

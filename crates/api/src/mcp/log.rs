@@ -1,7 +1,8 @@
 //! What one stream of a legacy client was told, kept so that it can be taken up again after a break.
 //!
 //! Written by the exchange, read by whichever connection the client has now. Bounded: notices give way
-//! first, and are counted; questions and answers never do.
+//! first; questions and answers never do. The stream of HTTP+SSE, which nobody takes up again, keeps only what
+//! was not read yet.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +17,16 @@ use super::frame::{self, Outgoing, Weight};
 const KEPT_BYTES: usize = 256 * 1024;
 /// Frames kept, for the same reason.
 const KEPT_FRAMES: usize = 512;
-/// Bytes of answers that wait for a client: beyond it nobody is believed to read, and the stream ends.
+/// Bytes that are kept, and on a stream that forgets what was read those that wait: beyond it nobody is believed to
+/// read, and the stream ends.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Log {
     name: String,
+    /// What was read is not kept: nobody takes the stream up again.
+    forgets: bool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -33,8 +37,6 @@ struct State {
     bytes: usize,
     /// Number of the last frame.
     last: u64,
-    /// Notices that gave way.
-    dropped: u64,
     ended: Option<Instant>,
     /// Which reader has the stream; an older one ends.
     reader: u64,
@@ -50,8 +52,18 @@ struct Kept {
 impl Log {
     /// An empty stream; its events are numbered under this name.
     pub(super) fn new(name: String) -> Arc<Self> {
+        Self::made(name, false)
+    }
+
+    /// An empty stream that keeps nothing once it was read.
+    pub(super) fn forgetting(name: String) -> Arc<Self> {
+        Self::made(name, true)
+    }
+
+    fn made(name: String, forgets: bool) -> Arc<Self> {
         Arc::new(Self {
             name,
+            forgets,
             state: Mutex::default(),
             changed: Notify::new(),
         })
@@ -133,8 +145,20 @@ impl State {
             };
             if let Some(gone) = self.frames.remove(oldest) {
                 self.bytes -= gone.bytes.len();
-                self.dropped += 1;
             }
+        }
+    }
+
+    /// The first frame after this one.
+    fn after(&self, number: u64) -> Option<&Kept> {
+        let at = self.frames.partition_point(|frame| frame.number <= number);
+        self.frames.get(at)
+    }
+
+    /// Lets go of what was read.
+    fn forget(&mut self, read: u64) {
+        while let Some(frame) = self.frames.pop_front_if(|frame| frame.number <= read) {
+            self.bytes -= frame.bytes.len();
         }
     }
 }
@@ -156,14 +180,17 @@ impl Reader {
             let mut changed = std::pin::pin!(log.changed.notified());
             changed.as_mut().enable();
             {
-                let state = log.state();
+                let mut state = log.state();
                 if state.reader != self.turn {
                     return None;
                 }
-                let next = state.frames.iter().find(|frame| frame.number > self.after);
-                if let Some(next) = next {
+                if let Some(next) = state.after(self.after) {
                     self.after = next.number;
-                    return Some(next.bytes.clone());
+                    let bytes = next.bytes.clone();
+                    if log.forgets {
+                        state.forget(self.after);
+                    }
+                    return Some(bytes);
                 }
                 if state.ended.is_some() {
                     return None;
@@ -226,7 +253,6 @@ mod tests {
         log.push(&message("answer", Weight::Answer));
         log.end();
         assert_eq!(log.state().frames.len(), KEPT_FRAMES);
-        assert!(log.state().dropped > 0);
         let mut reader = log.read(0);
         assert!(text(&mut reader).await.unwrap().contains("question"));
         let mut last = String::new();
@@ -234,6 +260,36 @@ mod tests {
             last = frame;
         }
         assert!(last.contains("answer"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_nobody_takes_up_again_keeps_only_what_waits() {
+        let log = Log::forgetting("s".to_owned());
+        let mut reader = log.read(0);
+        let answer = "x".repeat(1024 * 1024);
+        // Far more than may wait, and more answers than frames may be kept.
+        for _ in 0..MAX_BYTES / answer.len() + 1 {
+            log.push(&message(&answer, Weight::Answer));
+            assert!(text(&mut reader).await.unwrap().contains(&answer));
+        }
+        for _ in 0..KEPT_FRAMES + 1 {
+            log.push(&message("answer", Weight::Answer));
+            assert!(text(&mut reader).await.is_some());
+        }
+        assert_eq!(log.bytes(), 0);
+        assert!(log.ended().is_none());
+        log.push(&message("notice", Weight::Notice));
+        assert!(text(&mut reader).await.unwrap().contains("notice"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_nobody_reads_ends_at_its_bound() {
+        let log = Log::forgetting("s".to_owned());
+        let answer = "x".repeat(1024 * 1024);
+        for _ in 0..=MAX_BYTES / answer.len() {
+            log.push(&message(&answer, Weight::Answer));
+        }
+        assert!(log.ended().is_some());
     }
 
     #[tokio::test]

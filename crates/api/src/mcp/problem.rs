@@ -28,11 +28,11 @@ const RESOURCE_NOT_FOUND: i64 = -32002;
 /// A page must be visited first, 2025-11-25 only.
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// Headers and body say different things.
-const HEADER_MISMATCH: i64 = -32020;
+pub(super) const HEADER_MISMATCH: i64 = -32020;
 /// The client did not declare what the request needs.
 pub(super) const MISSING_CAPABILITY: i64 = -32021;
 /// The revision is not spoken here.
-const UNSUPPORTED_VERSION: i64 = -32022;
+pub(super) const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// A JSON-RPC error.
 #[derive(Debug, Clone)]

@@ -180,8 +180,12 @@ impl Registry {
         session.end();
     }
 
-    /// Ends what nobody used for the idle time.
+    /// Ends what nobody used for the idle time, and forgets answered streams of the others.
     pub(super) fn sweep(&self) {
+        let all: Vec<_> = self.state().sessions.values().cloned().collect();
+        for session in &all {
+            session.forget_streams();
+        }
         let idle = u64::try_from(self.limits.idle.as_millis()).unwrap_or(u64::MAX);
         let Some(latest) = self.now().checked_sub(idle) else {
             return;
@@ -328,6 +332,23 @@ mod tests {
         );
         assert!(!held.gone.is_cancelled());
         drop(guard);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sweep_forgets_answered_streams_of_sessions_that_stay() {
+        let (registry, ann) = (registry(10), asker("ann"));
+        let session = open(&registry, &ann);
+        let stream = session.stream();
+        stream.prime();
+        stream.end();
+        let kept = Arc::downgrade(&stream);
+        drop(stream);
+        registry.sweep();
+        assert!(kept.upgrade().is_some(), "it may still be taken up again");
+        tokio::time::advance(Duration::from_mins(2)).await;
+        registry.sweep();
+        assert!(kept.upgrade().is_none());
+        assert!(!session.gone.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

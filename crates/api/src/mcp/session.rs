@@ -128,7 +128,7 @@ impl Session {
 
     /// Gives it the one stream of HTTP+SSE.
     pub(super) fn let_out(&self, wish: Wish) -> Arc<Log> {
-        let log = self.stream();
+        let log = self.state().streams.open_once();
         let outlet = Outlet {
             log: Arc::clone(&log),
             wish,
@@ -228,6 +228,11 @@ impl Session {
     /// A new stream of this session.
     pub(super) fn stream(&self) -> Arc<Log> {
         self.state().streams.open()
+    }
+
+    /// Forgets answered streams whose time is over.
+    pub(super) fn forget_streams(&self) {
+        self.state().streams.sweep();
     }
 
     /// Takes a stream up again after this event; `None` when it is not known (any more).

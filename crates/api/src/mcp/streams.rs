@@ -37,8 +37,17 @@ impl Streams {
 
     /// A new stream.
     pub(super) fn open(&mut self) -> Arc<Log> {
+        self.begin(Log::new)
+    }
+
+    /// A new stream that nobody takes up again.
+    pub(super) fn open_once(&mut self) -> Arc<Log> {
+        self.begin(Log::forgetting)
+    }
+
+    fn begin(&mut self, made: fn(String) -> Arc<Log>) -> Arc<Log> {
         self.next += 1;
-        let log = Log::new(format!("{:x}.{:x}", self.epoch, self.next));
+        let log = made(format!("{:x}.{:x}", self.epoch, self.next));
         self.sweep();
         self.kept.push_back((self.next, Arc::clone(&log)));
         log
@@ -64,7 +73,7 @@ impl Streams {
     }
 
     /// Forgets answered streams: the oldest first, beyond their number, time and size.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         let now = Instant::now();
         let (mut kept, mut bytes) = (0, 0);
         // From the newest: what does not fit any more is older.
@@ -109,7 +118,7 @@ mod tests {
         assert!(streams.resume("a.3.0").is_none());
         assert!(streams.resume("nonsense").is_none());
         tokio::time::advance(KEPT_FOR * 2).await;
-        streams.open();
+        streams.sweep();
         assert!(streams.resume("a.2.0").is_none());
         assert!(streams.resume("a.1.0").is_some());
         for _ in 0..KEPT * 2 {

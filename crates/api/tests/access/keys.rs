@@ -143,6 +143,21 @@ async fn no_key_makes_one_that_opens_more_or_for_longer() {
         "{}",
         refused.text()
     );
+    // Nor by taking over one of the same user that does.
+    let wide = bridge
+        .post("/v1/keys", &json!({"user": "ann"}))
+        .await
+        .json();
+    let wide = wide["key"].as_str().unwrap();
+    for verb in ["POST /v1/keys/ID/rotate", "DELETE /v1/keys/ID"] {
+        let line = verb.replace("ID", &id_of(wide));
+        let taken = with(&bridge, key, &line, &Value::Null).await;
+        assert_eq!(
+            (taken.status, me(&bridge, wide).await),
+            (403, 200),
+            "{verb}"
+        );
+    }
     let over = with(
         &bridge,
         key,

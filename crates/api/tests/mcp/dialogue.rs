@@ -189,6 +189,23 @@ async fn an_answer_may_come_along_before_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn an_answer_brought_for_a_later_question_waits_for_it() {
+    let (upstream, bridge) = bridge(Era::Legacy).await;
+    let client = Modern::new(
+        &bridge,
+        "/mcp/fake",
+        json!({"elicitation": {}, "roots": {}}),
+    );
+    let call = json!({"name": "ask", "arguments": {"how": "in turn"},
+        "inputResponses": {"user_sure": {"action": "accept", "content": {"sure": true}},
+            "client_roots": {"roots": []}}});
+    let told = client.answer(1, "tools/call", call).await;
+    assert_eq!(text(&told), "true []", "{told}");
+    assert_eq!(upstream.count("tools/call"), 1);
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_modern_client_is_told_what_a_legacy_server_asked_for_in_vain() {
     let (_upstream, bridge) = bridge(Era::Legacy).await;
     let sample = json!({"name": "ask", "arguments": {"how": "the model"}});

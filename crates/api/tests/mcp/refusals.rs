@@ -109,6 +109,7 @@ async fn text_that_is_no_utf_8_is_no_message() {
 async fn duplicate_and_bottomless_arguments_are_refused_to_the_model() {
     let (upstream, bridge) = bridge().await;
     let client = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
+    let deferred = Legacy::open(&bridge, "/mcp", json!({})).await;
     let deep = format!("{}1{}", "[".repeat(400), "]".repeat(400));
     for arguments in [
         r#"{"message":"a","message":"b"}"#,
@@ -124,8 +125,19 @@ async fn duplicate_and_bottomless_arguments_are_refused_to_the_model() {
             told["result"]["_meta"]["paperbot/fault"]["code"],
             "invalid_arguments"
         );
+        // Through the deferred face as well, by each tool that carries arguments to a server.
+        for (tool, reference) in [("call_tool", "fake.echo"), ("get_prompt", "fake.greet")] {
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{{"ref":"{reference}","arguments":{arguments}}}}}}}"#
+            );
+            let told = deferred.raw(&body).await.answer().await;
+            assert_eq!(told["result"]["isError"], true, "{tool} {told}");
+            let code = &told["result"]["structuredContent"]["code"];
+            assert_eq!(code, "invalid_arguments", "{tool} {told}");
+        }
     }
     assert_eq!(upstream.calls(), 0);
+    assert_eq!(upstream.count("prompts/get"), 0);
     bridge.stop().await;
 }
 
@@ -200,15 +212,36 @@ async fn a_revision_nobody_speaks_is_told_which_are_spoken() {
     assert_eq!((status, &told["error"]["code"]), (400, &json!(-32022)));
     assert_eq!(told["error"]["data"]["requested"], "v9");
     assert_eq!(told["error"]["data"]["supported"][0], "2026-07-28");
-    // A legacy client with a header nobody knows, too.
+    let spoken = json!([
+        "2026-07-28",
+        "2025-11-25",
+        "2025-06-18",
+        "2025-03-26",
+        "2024-11-05"
+    ]);
+    assert_eq!(told["error"]["data"]["supported"], spoken);
+    // A legacy client with a header nobody knows, too, whatever it comes for.
     let client = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
+    let unknown = [("mcp-protocol-version", "v9")];
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let batch = format!("[{body}]");
+    let mut answers = vec![client.with(&unknown, body).await];
+    answers.push(client.with(&unknown, &batch).await);
+    answers.push(client.get(&unknown).await);
+    let wish = Wish {
+        verb: "DELETE",
+        path: "/mcp/fake",
+        headers: &[("mcp-session-id", client.session.as_str()), unknown[0]],
+        body: String::new(),
+    };
+    answers.push(send(&bridge, wish).await);
+    for mut told in answers {
+        assert_eq!(told.status, 400);
+        assert_eq!(told.json().await["error"]["code"], -32022);
+    }
     assert_eq!(
-        client
-            .with(&[("mcp-protocol-version", "v9")], body)
-            .await
-            .status,
-        400
+        client.answer(2, "ping", json!({})).await["result"],
+        json!({})
     );
     assert_eq!(upstream.calls(), 0);
     bridge.stop().await;

@@ -446,6 +446,7 @@ async fn call(inner: &Arc<Inner>, message: &Value) -> Response {
                 ask(inner, message)
             }
             "together" => pair(inner, message),
+            "in turn" => in_turn(inner, message),
             "the model" => sample(inner, message),
             _ => ask(inner, message),
         },
@@ -532,6 +533,25 @@ fn pair(inner: &Arc<Inner>, message: &Value) -> Response {
             put(&inner, &sender, ("p-1", "elicitation/create", asked)),
             put(&inner, &sender, ("p-2", "roots/list", json!({}))),
         );
+        let said = format!(
+            "{} {}",
+            user["result"]["content"]["sure"], roots["result"]["roots"]
+        );
+        let told = json!({"content": [{"type": "text", "text": said}]});
+        let _ = sender.send(result(&message, told, Era::Legacy)).await;
+    });
+    stream(receiver)
+}
+
+/// Asks the user, and the client once that is answered.
+fn in_turn(inner: &Arc<Inner>, message: &Value) -> Response {
+    let (sender, receiver) = mpsc::channel(64);
+    let (message, inner) = (message.clone(), Arc::clone(inner));
+    tokio::spawn(async move {
+        let asked = json!({"message": "Sure?", "requestedSchema": {"type": "object",
+            "properties": {"sure": {"type": "boolean"}}}});
+        let user = put(&inner, &sender, ("t-1", "elicitation/create", asked)).await;
+        let roots = put(&inner, &sender, ("t-2", "roots/list", json!({}))).await;
         let said = format!(
             "{} {}",
             user["result"]["content"]["sure"], roots["result"]["roots"]

@@ -143,14 +143,23 @@ async fn hold(
     // Written with the row, so that the audit record names it.
     let id = ApprovalId::mint();
     intent.approval_id = Some(id.to_string());
-    if let Begun::Held(row) = inner.ledger.hold(&intent).await? {
-        check_same(&intent, &row)?;
-        let repeated = inner.repeat(*row, &wish.request, wish.due).await?;
-        return Ok(Passed::Answer(repeated));
-    }
+    // From here on somebody must settle it, also when the caller goes away while the row is committed.
     let agent = wish.found.server.agent().cloned();
     let (promise, live) = Unsettled::begin(inner, intent, agent);
     live.advance(CallState::AwaitingApproval);
+    match inner.ledger.hold(&live.intent).await {
+        Ok(Begun::Held(row)) => {
+            promise.release();
+            check_same(&live.intent, &row)?;
+            let repeated = inner.repeat(*row, &wish.request, wish.due).await?;
+            return Ok(Passed::Answer(repeated));
+        }
+        Ok(_) => {}
+        Err(fault) => {
+            promise.release();
+            return Err(fault);
+        }
+    }
     let wanted = Wanted {
         id,
         call: Some(live.id),

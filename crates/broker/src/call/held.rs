@@ -82,6 +82,10 @@ async fn check_again(
         trace: asker.trace.clone(),
     };
     let found = inner.find_tool(&asker, &wish.request, wish.due.at).await?;
+    if found.server.agent_id() != live.intent.agent_id {
+        let detail = "another agent would run the call than when it was asked for";
+        return Err(Fault::new(ErrorCode::Conflict, detail));
+    }
     let user = &asker.principal.user;
     inner.pins.check(&found.server, user, &found.tool).await?;
     if Some(found.tool.hash) != live.intent.schema_hash {

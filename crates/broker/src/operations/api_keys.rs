@@ -173,6 +173,15 @@ fn cares_for_own(asker: &Asker, user: &UserId) -> bool {
     *user == who.user && who.scopes.0.is_empty() && !who.is_of_issuer()
 }
 
+/// Whether a key opens no workspace that another does not open, and ends no later.
+fn lies_within(row: &KeyRow, other: &KeyRow) -> bool {
+    let opened = |one: &String| other.workspaces.contains(one);
+    let fits = other.workspaces.is_empty()
+        || (!row.workspaces.is_empty() && row.workspaces.iter().all(opened));
+    let ends = |limit| row.expires_at.is_some_and(|end| end <= limit);
+    fits && other.expires_at.is_none_or(ends)
+}
+
 fn end_after(after: Duration) -> Result<DateTime<Utc>, BrokerError> {
     if after.is_zero() {
         let detail = "expires_in_s must be at least 1";
@@ -184,13 +193,19 @@ fn end_after(after: Duration) -> Result<DateTime<Utc>, BrokerError> {
 }
 
 impl Inner {
-    /// A key is cared for by itself, by its user, and by admins of the first workspace. To everybody else a key that
-    /// is not his is no other than one that does not exist.
+    /// A key is cared for by itself, by its user with a key that opens as much for as long, and by admins of the first
+    /// workspace. To everybody else a key that is not his is no other than one that does not exist.
     async fn require_care_for(&self, asker: &Asker, key_id: &str) -> Result<(), BrokerError> {
         let row = self.store.key(key_id).await?;
         let itself = row.is_some() && asker.principal.key_id == key_id;
-        if itself || row.is_some_and(|row| cares_for_own(asker, &row.user)) {
+        if itself {
             return Ok(());
+        }
+        if let Some(row) = row.filter(|row| cares_for_own(asker, &row.user)) {
+            let own = self.key_behind(asker).await?;
+            if own.is_none_or(|own| lies_within(&row, &own)) {
+                return Ok(());
+            }
         }
         self.require_root(asker).await
     }

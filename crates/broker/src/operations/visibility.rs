@@ -12,6 +12,9 @@ use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::principal::Principal;
 use crate::registry::Server;
 
+/// Longest wrong name that is likened to those there are, in bytes: no server has a longer one.
+const MAX_LIKENED_BYTES: usize = 63;
+
 impl Inner {
     /// The servers of the asker's workspace that its scopes let it see, and those of the asker's own agents.
     pub(crate) fn visible_servers(&self, who: &Principal) -> Vec<Arc<Server>> {
@@ -120,6 +123,10 @@ impl Inner {
 
     fn no_such_server(&self, who: &Principal, wrong: &str) -> BrokerError {
         let mut fault = Fault::new(ErrorCode::ServerNotFound, "there is no such server");
+        // Likeness costs the product of both lengths; no server has a name that is none.
+        if wrong.len() > MAX_LIKENED_BYTES {
+            return fault;
+        }
         let servers = self.visible_servers(who);
         let names = servers.iter().map(|server| server.name.as_str());
         let near = names

@@ -53,21 +53,47 @@ impl Redactions {
     }
 }
 
-/// Writes events as lines on stderr.
+/// Where finished lines go.
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// Takes a line.
+    fn line(&self, line: fmt::Arguments<'_>);
+}
+
+/// The process's stderr.
 #[derive(Debug)]
-pub(crate) struct StderrLog {
+pub(crate) struct Stderr;
+
+impl Sink for Stderr {
+    fn line(&self, line: fmt::Arguments<'_>) {
+        // A closed stderr leaves nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Writes events as lines.
+#[derive(Debug)]
+pub(crate) struct Log<S> {
     least: Level,
     redactions: Redactions,
+    to: S,
 }
+
+/// On stderr.
+pub(crate) type StderrLog = Log<Stderr>;
 
 impl StderrLog {
     /// From this level on.
     pub(crate) fn new(least: Level, redactions: Redactions) -> Self {
-        Self { least, redactions }
+        let to = Stderr;
+        Self {
+            least,
+            redactions,
+            to,
+        }
     }
 }
 
-impl Subscriber for StderrLog {
+impl<S: Sink> Subscriber for Log<S> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let ours = ["transports", "paperbot"];
         *metadata.level() <= self.least
@@ -90,8 +116,8 @@ impl Subscriber for StderrLog {
         let end = line.floor_char_boundary(MAX_LINE_BYTES);
         let time = moment::rfc3339(SystemTime::now());
         let level = event.metadata().level().as_str();
-        // A closed stderr leaves nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{time} {level} {}", &line[..end]);
+        self.to
+            .line(format_args!("{time} {level} {}", &line[..end]));
     }
 
     fn enter(&self, _span: &span::Id) {}
@@ -116,5 +142,54 @@ impl Visit for Words {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a log at `least` writes of what `say` says.
+    fn logged(redactions: &Redactions, say: impl FnOnce()) -> String {
+        let lines = Arc::<Mutex<Vec<u8>>>::default();
+        let log = Log {
+            least: Level::DEBUG,
+            redactions: redactions.clone(),
+            to: Kept(Arc::clone(&lines)),
+        };
+        tracing::subscriber::with_default(log, say);
+        let lines = lines.lock().unwrap().clone();
+        String::from_utf8(lines).unwrap()
+    }
+
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink for Kept {
+        fn line(&self, line: fmt::Arguments<'_>) {
+            writeln!(self.0.lock().unwrap(), "{line}").unwrap();
+        }
+    }
+
+    #[test]
+    fn no_secret_stands_in_a_line_wherever_it_is_said() {
+        let redactions = Redactions::default();
+        redactions.add(SecretString::from("s3cr3t_k3y"));
+        let error = std::io::Error::other("answer: s3cr3t_k3y?");
+        let text = logged(&redactions, || {
+            tracing::warn!(target: "paperbot_cli", why = "Bearer s3cr3t_k3y", "refused s3cr3t_k3y");
+            tracing::error!(target: "transports", %error, "s3cr3t_", );
+            redactions.add(SecretString::from("another_t0ken"));
+            tracing::info!(target: "transports", token = ?"another_t0ken", "a new token");
+        });
+        assert!(
+            !text.contains("s3cr3t_k3y") && !text.contains("t0ken"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.matches(MASK).count(), 4, "{text}");
+        assert!(
+            text.contains("refused") && text.contains("answer"),
+            "{text}"
+        );
     }
 }

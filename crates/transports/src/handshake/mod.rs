@@ -132,7 +132,7 @@ fn connect_error(error: RequestError, step: &'static str, after: Duration) -> Co
         RequestError::TooLarge { limit_bytes } => ConnectError::Protocol {
             detail: format!("the answer to {step} is larger than {limit_bytes} bytes"),
         },
-        RequestError::Exited { detail, stderr } => ConnectError::Spawn { detail, stderr },
+        RequestError::Exited { detail, stderr, .. } => ConnectError::Spawn { detail, stderr },
         RequestError::Unreachable { detail } => ConnectError::Unreachable { detail },
         RequestError::NeedsAuth { challenge } => ConnectError::NeedsAuth { challenge },
         RequestError::AgentOffline { agent } => ConnectError::AgentOffline { agent },

@@ -150,7 +150,7 @@ impl SseCarrier {
 
     /// Sends one request and waits for its result. Dropping the future cancels it upstream.
     pub(crate) async fn exchange(&self, id: u64, line: String, request: &Request) -> Outcome {
-        let Some(answer) = self.pending.enter(id, request.progress.clone())? else {
+        let Some(answer) = self.pending.enter(id, request)? else {
             return Err(RequestError::Closed {
                 executed: Executed::No,
             });

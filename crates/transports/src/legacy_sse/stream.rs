@@ -95,10 +95,10 @@ impl Hearing {
             match message {
                 Message::Response(response) => self.pending.answer(response),
                 Message::Notification(notification) => {
-                    let rest = if notification.method == "notifications/progress" {
-                        self.pending.progress(notification)
-                    } else {
-                        Some(notification)
+                    let rest = match notification.method.as_str() {
+                        "notifications/progress" => self.pending.progress(notification),
+                        "notifications/message" => self.pending.log(notification),
+                        _ => Some(notification),
                     };
                     let lost = rest.is_some_and(|rest| {
                         self.inbound.try_send(Inbound::Notification(rest)).is_err()

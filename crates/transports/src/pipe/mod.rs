@@ -109,7 +109,7 @@ impl Pipe {
         line: String,
         request: &Request,
     ) -> Result<Box<RawValue>, RequestError> {
-        let entered = self.pending.enter(id, request.progress.clone())?;
+        let entered = self.pending.enter(id, request)?;
         self.until_answered((id, line), request.timeout, entered)
             .await
     }

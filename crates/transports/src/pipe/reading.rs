@@ -76,6 +76,7 @@ impl Reading {
             Incoming::Notification(notification) => {
                 let rest = match notification.method.as_str() {
                     "notifications/progress" => self.pending.progress(notification),
+                    "notifications/message" => self.pending.log(notification),
                     ACKNOWLEDGED | CANCELLED => self.pending.about_standing(notification),
                     _ => Some(notification),
                 };

@@ -117,12 +117,14 @@ impl StdioCarrier {
     pub(crate) async fn watch(&self) {
         let reason = self.closed().await;
         let stderr = self.stderr.tail();
+        let status = self.exit.borrow().and_then(supervise::shell_status);
         self.pipe.pending.end(|| match &reason {
             CloseReason::Asked => RequestError::Closed {
                 executed: crate::error::Executed::Unknown,
             },
             CloseReason::Exited(detail) => RequestError::Exited {
                 detail: detail.clone(),
+                status,
                 stderr: stderr.clone(),
             },
             CloseReason::Lost(detail) => RequestError::Protocol {

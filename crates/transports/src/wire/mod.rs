@@ -8,6 +8,7 @@ mod progress;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -44,6 +45,10 @@ pub struct Request {
     /// in order and before the answer. They carry our progress token, see [`with_progress_token`].
     /// A full channel loses notifications, counted in [`crate::Connection::dropped_notifications`].
     pub progress: Option<mpsc::Sender<Notification>>,
+    /// Set when `progress` is also to get what the server logs meanwhile and names no request with, where requests share
+    /// a stream: in order and before the answer. Counts what the full channel lost, instead of
+    /// [`crate::Connection::dropped_notifications`].
+    pub losses: Option<Arc<AtomicU64>>,
     /// Gets what a legacy server asks on this request's own HTTP stream (but a `ping`), instead of
     /// [`crate::Inbound::Request`]; answer with [`crate::Connection::answer`]. A request that finds the
     /// channel full or closed is declined at once. Where all requests share a stream, it is not used.
@@ -73,6 +78,7 @@ impl Request {
             meta: Params::default(),
             timeout,
             progress: None,
+            losses: None,
             asks: None,
             client_capabilities: None,
             log_level: None,

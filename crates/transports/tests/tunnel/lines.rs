@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use transports::Era;
-use transports::tunnel::frame::{Configure, Goodbye, ServerTools, Tools};
+use transports::tunnel::frame::{Configure, Goodbye, Lists, ServerTools, Tools};
 use transports::tunnel::{Kind, Payload};
 
 use crate::played::{Bridge, invocation, raw};
@@ -15,6 +15,7 @@ fn tools(generation: u64, name: &str) -> Payload {
         servers: vec![ServerTools {
             server: "files".into(),
             era: Era::Legacy,
+            lists: Lists::Known,
             tools: vec![raw(&json!({ "name": name }))],
             resources: Vec::new(),
             templates: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
-use transports::tunnel::frame::{ServerTools, Tools};
+use transports::tunnel::frame::{Lists, ServerTools, Tools};
 use transports::tunnel::{Kind, Payload};
 use transports::{
     CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, Era, EraChoice, Inbound,
@@ -21,6 +21,7 @@ fn offers(server: &str, tool: &str) -> Payload {
         servers: vec![ServerTools {
             server: server.to_owned(),
             era: Era::Modern,
+            lists: Lists::Known,
             tools: vec![raw(&json!({ "name": tool })), raw(&json!({"name": "b"}))],
             resources: Vec::new(),
             templates: Vec::new(),

@@ -1,5 +1,6 @@
 //! The agent's machine alone, step by step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -82,6 +83,14 @@ impl Played {
     }
 
     fn connect(&mut self, local: bool, resume: ResumeAnswer) -> Vec<Output> {
+        self.connect_with(local, (Limits::default(), resume))
+    }
+
+    fn connect_with(
+        &mut self,
+        local: bool,
+        (limits, resume): (Limits, ResumeAnswer),
+    ) -> Vec<Output> {
         self.seq = 0;
         let token = "t".to_owned().into();
         self.tell(Input::Connected { token, local });
@@ -89,7 +98,7 @@ impl Played {
         let ack = HelloAck {
             conn_session_id: "ws_1".into(),
             epoch: 1,
-            limits: Limits::default(),
+            limits,
             resume,
         };
         self.hear(None, Payload::HelloAck(Box::new(ack)))
@@ -445,4 +454,196 @@ fn a_silent_or_mute_bridge_is_left() {
         matches!(&told[..], [Output::Close { code: 1008, .. }]),
         "{told:?}"
     );
+}
+
+fn puts(outputs: Vec<Output>) -> Vec<(ReqId, Arc<str>)> {
+    let put = |output| match output {
+        Output::SpoolPut { req_id, payload } => Some((req_id, payload)),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(put).collect()
+}
+
+fn drops(outputs: &[Output]) -> usize {
+    let dropped = |output: &&Output| matches!(output, Output::Note(Note::Dropped { .. }));
+    outputs.iter().filter(dropped).count()
+}
+
+impl Played {
+    /// The disk says no to each of these, and to what is put in answer.
+    fn refuse(&mut self, outputs: Vec<Output>) -> Vec<Output> {
+        let mut others = Vec::new();
+        for (req_id, payload) in puts(outputs) {
+            others.extend(self.tell(Input::SpoolRefused { req_id, payload }));
+        }
+        others
+    }
+
+    /// The ends of calls that are said, in this order, each acknowledged.
+    fn results(&mut self) -> Vec<(String, bool)> {
+        let mut assembly = Assembly::default();
+        let mut ends = Vec::new();
+        for frame in self.said() {
+            let req_id = frame.req_id.clone();
+            let whole = match frame.payload {
+                Payload::Part(kind, part) => assembly.take(req_id.as_ref(), kind, &part).unwrap(),
+                payload => Some(payload),
+            };
+            if let (Some(Payload::Result(result)), Some(req_id)) = (whole, req_id) {
+                ends.push((req_id.to_string(), result.ok));
+            }
+        }
+        ends
+    }
+}
+
+#[test]
+fn a_disk_that_takes_nothing_costs_no_result_and_no_turn() {
+    let mut agent = Played::online();
+    for call in ["call_1", "call_2", "call_3"] {
+        agent.invoke(call, 60_000);
+    }
+    agent.cut(None, 1.0);
+    let told = agent.end("call_1", done(20_000));
+    assert!(agent.refuse(told).is_empty(), "a refusal asks for nothing");
+    assert!(
+        agent.end("call_2", done(20_000)).is_empty(),
+        "it waits for the disk"
+    );
+    for _ in 0..10 {
+        let at = agent.machine.next_deadline().unwrap();
+        assert!(at > agent.at, "time passes before it is asked again");
+        agent.at = at;
+        let told = agent.tell(Input::Tick);
+        assert!(told.len() <= 1, "one try for all: {told:?}");
+        assert!(agent.refuse(told).is_empty());
+    }
+    let told = agent.end("call_3", done(20_000));
+    assert!(agent.refuse(told).is_empty());
+    agent.connect(false, ResumeAnswer::default());
+    let said: Vec<_> = agent.results();
+    let all = ["call_1", "call_2", "call_3"].map(|call| (call.to_owned(), true));
+    assert_eq!(said, all);
+    // Once it takes them, they all go there.
+    let told = agent.tell(Input::SpoolWorks);
+    assert_eq!(puts(told).len(), 3);
+}
+
+#[test]
+fn what_no_disk_takes_is_bounded_and_the_oldest_is_given_up_with_a_word() {
+    const BYTES: usize = 15 * 1024 * 1024;
+    let mut agent = Played::online();
+    let calls: Vec<_> = (1..=6).map(|number| format!("call_{number}")).collect();
+    for call in &calls {
+        agent.invoke(call, 60_000);
+    }
+    agent.cut(None, 1.0);
+    let mut dropped = 0;
+    for call in &calls {
+        let told = agent.end(call, done(BYTES));
+        dropped += drops(&told);
+        dropped += drops(&agent.refuse(told));
+    }
+    assert_eq!(dropped, 2, "64 MiB are kept");
+    agent.connect(false, ResumeAnswer::default());
+    let oks: Vec<_> = agent.results().into_iter().map(|(_, ok)| ok).collect();
+    assert_eq!(oks, [false, false, true, true, true, true]);
+}
+
+#[test]
+fn a_small_result_is_on_disk_before_it_is_sent() {
+    let mut agent = Played::online();
+    agent.invoke("call_1", 60_000);
+    agent.invoke("call_2", 60_000);
+    assert_eq!(puts(agent.end("call_1", done(1_000))).len(), 1);
+    assert!(agent.end("call_2", done(100_000)).is_empty(), "in a second");
+    assert_eq!(agent.results().len(), 2);
+    agent.at += Duration::from_secs(1);
+    assert_eq!(puts(agent.tell(Input::Tick)).len(), 1);
+}
+
+#[test]
+fn large_results_are_read_one_at_a_time_and_said_in_order() {
+    let mut agent = Played::online();
+    let calls = ["call_1", "call_2", "call_3"];
+    for call in calls {
+        agent.invoke(call, 60_000);
+    }
+    agent.cut(None, 1.0);
+    let mut disk = Vec::new();
+    for call in calls {
+        disk.extend(puts(agent.end(call, done(100_000))));
+    }
+    agent.connect(false, ResumeAnswer::default());
+    let mut said = Vec::new();
+    for call in calls {
+        said.extend(agent.results());
+        let told = agent.machine.take_outputs();
+        assert!(
+            matches!(&told[..], [Output::SpoolRead(req_id)] if **req_id == *call),
+            "{told:?}"
+        );
+        let kept = disk.iter().find(|(req_id, _)| **req_id == *call);
+        let payload = kept.map(|(_, payload)| payload.to_string());
+        let req_id = id(call);
+        agent.tell(Input::SpoolRead { req_id, payload });
+    }
+    said.extend(agent.results());
+    assert_eq!(said, calls.map(|call| (call.to_owned(), true)));
+}
+
+#[test]
+fn a_line_is_closed_once_however_much_is_wrong_with_it() {
+    let mut agent = Played::online();
+    let mut closes = 0;
+    for _ in 0..9 {
+        let told = agent.tell(Input::Received(None));
+        let close = |output: &&Output| matches!(output, Output::Close { .. });
+        closes += told.iter().filter(close).count();
+    }
+    assert_eq!(closes, 1);
+    agent.at += Duration::from_mins(2);
+    assert!(agent.tell(Input::Tick).is_empty());
+    assert_eq!(waits(&agent.cut(None, 1.0)), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn the_smaller_bound_of_a_bridge_is_kept() {
+    let mut agent = Played::new(settings());
+    agent.tell(Input::Start(Vec::new()));
+    let limits = Limits {
+        in_flight: 1,
+        chunk_frame_bytes: 10,
+        result_bytes: 10_000,
+        ping_every_ms: 5_000,
+        ..Limits::default()
+    };
+    agent.connect_with(false, (limits, ResumeAnswer::default()));
+    agent.invoke("call_1", 60_000);
+    assert!(
+        agent
+            .invoke("call_2", 60_000)
+            .iter()
+            .all(|output| !matches!(output, Output::StartCall { .. }))
+    );
+    let (req_id, channel) = (id("call_1"), Channel::Stderr);
+    let data = "0123456789ab".to_owned();
+    agent.tell(Input::Chunk {
+        req_id,
+        channel,
+        data,
+    });
+    agent.end("call_1", done(20_000));
+    let said = agent.said();
+    let chunk = |frame: &Frame| match &frame.payload {
+        Payload::Chunk(chunk) => Some(chunk.data.len()),
+        _ => None,
+    };
+    let chunks: Vec<_> = said.iter().filter_map(chunk).collect();
+    assert_eq!(chunks, [10, 2]);
+    let whole = |frame: &Frame| matches!(&frame.payload, Payload::Result(result) if result.ok);
+    assert!(!said.iter().any(whole), "it is over the bridge's bound");
+    agent.at += Duration::from_secs(5);
+    agent.tell(Input::Tick);
+    assert_eq!(agent.kinds(), [Kind::Ping]);
 }

@@ -10,6 +10,7 @@ use crate::mcp::call::{self, Asked};
 use crate::mcp::ending::Shape;
 use crate::mcp::problem::RpcFault;
 use crate::mcp::reply::Outcome;
+use crate::mcp::strict;
 use crate::mcp::visit::Visit;
 
 /// `read_resource`.
@@ -40,6 +41,11 @@ pub(super) async fn get_any_prompt(visit: Visit, given: Given) -> Result<Outcome
     };
     let mut params = Params::default().with_text("name", &reference.name);
     if let Some(arguments) = wanted.arguments {
+        // Read by nobody between here and the server.
+        if !strict::check(&arguments) {
+            let fault = Fault::new(ErrorCode::InvalidArguments, strict::WHY);
+            return results(&visit, &fault);
+        }
         params = params.with("arguments", arguments);
     }
     let shape = Shape {

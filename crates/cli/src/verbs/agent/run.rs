@@ -158,7 +158,11 @@ fn read_token(source: &TokenSource) -> Result<SecretString, String> {
     use secrecy::ExposeSecret as _;
     let token = match source {
         TokenSource::Setting(setting) => setting.resolve()?,
-        TokenSource::File(path) => SecretString::from(setting::read_file(path)?),
+        TokenSource::File(path) => {
+            SecretString::from(setting::read_file(path).map_err(|why| {
+                format!("the token file {why}; `paperbot-mcp agent pair` makes one")
+            })?)
+        }
     };
     let trimmed = token.expose_secret().trim();
     if trimmed.is_empty() || !trimmed.bytes().all(|byte| byte.is_ascii_graphic()) {

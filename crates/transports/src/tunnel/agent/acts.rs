@@ -37,10 +37,13 @@ impl<D: Dialer> Runner<D> {
         match output {
             Output::Dial { after } => self.dial(after),
             Output::Close { code, reason } => {
-                if let Way::Open(open) = std::mem::replace(&mut self.way, Way::None) {
+                // Another one may be on its way by now, or none.
+                if matches!(self.way, Way::Open(_))
+                    && let Way::Open(open) = std::mem::replace(&mut self.way, Way::None)
+                {
                     self.tasks.spawn(close(open.socket, code, reason));
+                    self.lost(format!("the line was closed: {reason}"));
                 }
-                self.lost(format!("the line was closed: {reason}"));
             }
             Output::SpoolStarted(req_id) => self.note_start(&req_id),
             Output::StartCall { req_id, invoke } => self.start(req_id, *invoke),
@@ -48,7 +51,7 @@ impl<D: Dialer> Runner<D> {
                 tracing::debug!(%req_id, reason, "a call is stopped");
                 self.servers.cancel(&req_id);
             }
-            Output::SpoolPut { req_id, payload } => self.put(&req_id, &payload),
+            Output::SpoolPut { req_id, payload } => self.put(req_id, payload),
             Output::SpoolRead(req_id) => {
                 let payload = self.spool.read(&req_id);
                 self.take(Input::SpoolRead { req_id, payload });
@@ -92,19 +95,24 @@ impl<D: Dialer> Runner<D> {
         self.servers.call(req_id, invoke);
     }
 
-    fn put(&mut self, req_id: &ReqId, payload: &str) {
-        match self.spool.put(req_id, payload, unix_s()) {
+    fn put(&mut self, req_id: ReqId, payload: Arc<str>) {
+        match self.spool.put(&req_id, &payload, unix_s()) {
             Ok(dropped) => {
                 for req_id in dropped {
                     tracing::warn!(%req_id, "the spool is full: a result was given up");
                     self.report.dropped();
                 }
+                if std::mem::take(&mut self.refuses) {
+                    tracing::info!("the disk takes results again");
+                    self.take(Input::SpoolWorks);
+                }
             }
             Err(error) => {
-                tracing::error!(%error, "a result cannot be kept on the disk");
-                let req_id = req_id.clone();
-                let payload = None;
-                self.take(Input::SpoolRead { req_id, payload });
+                // Told once, not with each result and try.
+                if !std::mem::replace(&mut self.refuses, true) {
+                    tracing::error!(%error, "the disk takes no result; they are kept in memory until it does");
+                }
+                self.take(Input::SpoolRefused { req_id, payload });
             }
         }
         self.wrote();
@@ -169,7 +177,7 @@ impl<D: Dialer> Runner<D> {
             Note::Goodbye(reason) => tracing::info!(reason, "the bridge says goodbye"),
             Note::BadFrame => tracing::warn!("a frame of the bridge was refused"),
             Note::Dropped { req_id, bytes } => {
-                tracing::warn!(%req_id, bytes, "a result was given up: the spool is full, or it is too old");
+                tracing::warn!(%req_id, bytes, "a result was given up: there was no room for it, or it is too old");
                 self.report.dropped();
             }
         }

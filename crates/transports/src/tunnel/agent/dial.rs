@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::{Host, Url};
 
-use crate::tunnel::limits::{FRAME_BYTES, SUBPROTOCOL};
+use crate::tunnel::limits::{FRAME_BYTES, SUBPROTOCOL, close};
 use crate::tunnel::socket::{FrameSocket, SocketError};
 
 /// Name resolution, TCP, TLS and the upgrade together.
@@ -215,7 +215,12 @@ impl WebSocketLine {
         self.closed_with = Some(code);
         let printable = frame.reason.chars().filter(|c| !c.is_control());
         let words: String = printable.take(MAX_REASON_CHARS).collect();
-        let why = format!("the bridge closed the line ({code}): {words}");
+        let hint = if code == close::REVOKED || words.contains("token") {
+            "; `paperbot-mcp agent pair` gets another token"
+        } else {
+            ""
+        };
+        let why = format!("the bridge closed the line ({code}): {words}{hint}");
         Some(Err(SocketError::Lost(why)))
     }
 }

@@ -83,6 +83,8 @@ pub(super) struct Runner<D: Dialer> {
     pub(super) sync_at: Option<Instant>,
     /// A call whose start could not be written down.
     pub(super) unnoted: Option<ReqId>,
+    /// The disk did not take the last result it was given.
+    pub(super) refuses: bool,
     pub(super) done: bool,
 }
 
@@ -117,6 +119,7 @@ impl<D: Dialer> Runner<D> {
             report: Report::new(status),
             sync_at: None,
             unnoted: None,
+            refuses: false,
             done: false,
         }
     }

@@ -221,6 +221,7 @@ fn failed(failure: Failure, timeout: Duration) -> RequestError {
         FailureCode::Disconnected => RequestError::Disconnected { detail },
         FailureCode::UpstreamExited => RequestError::Exited {
             detail,
+            status: None,
             stderr: Vec::new(),
         },
         FailureCode::ProtocolError => match rpc_of(failure.details.as_deref()) {

@@ -14,8 +14,8 @@ pub use encode::{Draft, payload_text, read_payload};
 pub use parts::{Assembly, BadPart};
 pub use payload::{
     AgentMeta, Auth, CallResult, Cancel, CancelAck, Channel, Chunk, Configure, Failure,
-    FailureCode, Goodbye, Hello, HelloAck, Invoke, InvokeAck, InvokeMethod, KnownState, Part,
-    ProtocolRange, ResumeAnswer, ResumeOffer, ServerTools, Stream, Tools,
+    FailureCode, Goodbye, Hello, HelloAck, Invoke, InvokeAck, InvokeMethod, KnownState, Lists,
+    Part, ProtocolRange, ResumeAnswer, ResumeOffer, ServerTools, Stream, Tools,
 };
 
 use super::id::{AgentId, ReqId};

@@ -150,6 +150,26 @@ pub struct HelloAck {
     pub resume: ResumeAnswer,
 }
 
+/// Whether an agent knows what a server lists.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lists {
+    /// The lists are the server's. Not written.
+    #[default]
+    Known,
+    /// The server is in the agent's file and was not read since the agent's start: its lists are left out, and
+    /// whoever has earlier ones keeps them.
+    Unknown,
+}
+
+impl Lists {
+    /// As [`Lists::Known`].
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        *self == Self::Known
+    }
+}
+
 /// One server of an agent, with its own JSON untouched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerTools {
@@ -157,6 +177,9 @@ pub struct ServerTools {
     pub server: String,
     /// The era the agent speaks with it.
     pub era: Era,
+    /// Whether what follows is what it offers.
+    #[serde(default, skip_serializing_if = "Lists::are_known")]
+    pub lists: Lists,
     /// Entries of its `tools/list`.
     #[serde(default)]
     pub tools: Vec<Box<RawValue>>,

@@ -46,6 +46,7 @@ fn of_connections() -> Vec<Payload> {
             servers: vec![ServerTools {
                 server: "files".into(),
                 era: crate::Era::Legacy,
+                lists: Lists::Known,
                 tools: vec![raw("{ \"name\" : \"a\", \"x\":1.50 }")],
                 resources: Vec::new(),
                 templates: Vec::new(),
@@ -137,6 +138,23 @@ fn every_type_is_read_as_it_was_written() {
         assert_eq!(json["type"], read.payload.kind().as_str());
         assert_eq!(json["v"], 1);
     }
+}
+
+#[test]
+fn lists_are_known_unless_it_says_otherwise() {
+    let server = r#"{"server":"files","era":"legacy","lists":"unknown"}"#;
+    let unknown: ServerTools = serde_json::from_str(server).unwrap();
+    assert_eq!(unknown.lists, Lists::Unknown);
+    let written = serde_json::to_value(&unknown).unwrap();
+    assert_eq!(written["lists"], "unknown");
+    let known = ServerTools {
+        lists: Lists::Known,
+        ..unknown
+    };
+    let written = serde_json::to_string(&known).unwrap();
+    assert!(!written.contains("\"lists\""), "{written}");
+    let read: ServerTools = serde_json::from_str(&written).unwrap();
+    assert!(read.lists.are_known());
 }
 
 #[test]

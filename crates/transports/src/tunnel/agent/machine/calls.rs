@@ -10,7 +10,6 @@ use crate::tunnel::frame::{
     Payload,
 };
 use crate::tunnel::id::ReqId;
-use crate::tunnel::limits::IN_FLIGHT;
 
 /// How long a call that was told to stop may take, before it counts as stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -106,7 +105,7 @@ impl AgentMachine {
         }
         let refusal = if self.stopping {
             Some("the agent stops")
-        } else if self.running >= IN_FLIGHT {
+        } else if self.running >= self.limits.in_flight {
             Some("too many calls are in flight")
         } else {
             None
@@ -211,6 +210,7 @@ impl AgentMachine {
             return;
         }
         let longest = self.settings.chunk_frame_bytes;
+        let longest = longest.min(self.limits.chunk_frame_bytes);
         let limit = Some(self.settings.chunk_buffer_bytes);
         let mut rest = data;
         while !rest.is_empty() {

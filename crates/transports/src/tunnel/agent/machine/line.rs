@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::tunnel::frame::Assembly;
-use crate::tunnel::limits::{HELLO_DEADLINE, PING_EVERY, READ_DEADLINE};
+use crate::tunnel::limits::{HELLO_DEADLINE, Limits, PING_EVERY, READ_DEADLINE};
+
+/// No bridge is told more often than this that the line holds.
+const SOONEST_PING: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Line {
@@ -20,6 +23,9 @@ pub(super) struct Line {
     /// A frame could not be read, so its `seq` is not known either.
     pub(super) seq_unsure: bool,
     pub(super) bad: u32,
+    /// It is to be closed: what it still brings counts for nothing.
+    pub(super) closing: bool,
+    ping_every: Duration,
     pub(super) assembly: Assembly,
 }
 
@@ -36,6 +42,8 @@ impl Line {
             seq_in: 0,
             seq_unsure: false,
             bad: 0,
+            closing: false,
+            ping_every: PING_EVERY,
             assembly: Assembly::default(),
         }
     }
@@ -48,9 +56,16 @@ impl Line {
     pub(super) fn ping_is_due(&mut self, now: Duration) -> bool {
         let due = self.stands_since.is_some() && now >= self.next_ping;
         if due {
-            self.next_ping = now + PING_EVERY;
+            self.next_ping = now + self.ping_every;
         }
         due
+    }
+
+    /// The bridge wants to hear a PING sooner than the protocol says.
+    pub(super) fn ping_within(&mut self, now: Duration, limits: &Limits) {
+        let wanted = limits.ping_every_ms.min(limits.read_deadline_ms / 3);
+        self.ping_every = Duration::from_millis(wanted).clamp(SOONEST_PING, PING_EVERY);
+        self.next_ping = self.next_ping.min(now + self.ping_every);
     }
 
     pub(super) fn next_deadline(&self) -> Duration {

@@ -21,7 +21,7 @@ use super::super::frame::{
 };
 use super::super::id::{AgentId, ReqId};
 use super::super::limits::{
-    CHUNK_BUFFER_BYTES, CHUNK_FRAME_BYTES, HEALTHY, HELLO_DEADLINE, RECONNECT_INITIAL,
+    CHUNK_BUFFER_BYTES, CHUNK_FRAME_BYTES, HEALTHY, HELLO_DEADLINE, Limits, RECONNECT_INITIAL,
     RECONNECT_MAX, SPOOL_AGE, SPOOL_BYTES, close,
 };
 use calls::{Acknowledged, Call};
@@ -138,13 +138,22 @@ pub enum Input {
     },
     /// What the agent offers.
     Tools(Tools),
-    /// The RESULT asked for by [`Output::SpoolRead`]; `None` when it is not there or could not be put.
+    /// The RESULT asked for by [`Output::SpoolRead`]; `None` when it is not there.
     SpoolRead {
         /// Which call's.
         req_id: ReqId,
         /// The payload's text.
         payload: Option<String>,
     },
+    /// The disk did not take the RESULT of an [`Output::SpoolPut`]. Said in answer to it, before anything else.
+    SpoolRefused {
+        /// Which call's.
+        req_id: ReqId,
+        /// The payload's text, given back.
+        payload: Arc<str>,
+    },
+    /// After [`Input::SpoolRefused`]: the disk took a RESULT again.
+    SpoolWorks,
     /// Finish what runs, and take nothing new.
     Stop,
 }
@@ -213,7 +222,7 @@ pub enum Note {
     Goodbye(String),
     /// A frame of the bridge was refused.
     BadFrame,
-    /// A RESULT is no longer kept: the spool is full, or it was there too long.
+    /// A RESULT is no longer kept: there was no room for it, or it was there too long.
     Dropped {
         /// Which call's.
         req_id: ReqId,
@@ -247,6 +256,8 @@ pub struct AgentMachine {
     results: Results,
     outbox: Outbox,
     tools: Option<Arc<Tools>>,
+    /// The smaller of what the protocol and the bridge say.
+    limits: Limits,
     backoff: Duration,
     stopping: bool,
     done: bool,
@@ -268,6 +279,7 @@ impl AgentMachine {
             acknowledged: Acknowledged::default(),
             results: Results::default(),
             tools: None,
+            limits: Limits::default(),
             stopping: false,
             done: false,
             out: Vec::new(),
@@ -329,6 +341,8 @@ impl AgentMachine {
                 }
             }
             Input::SpoolRead { req_id, payload } => self.read_back(&req_id, payload),
+            Input::SpoolRefused { req_id, payload } => self.spool_refused(now, &req_id, payload),
+            Input::SpoolWorks => self.spool_works(),
             Input::Stop => self.stop(),
         }
         self.see_if_done();
@@ -360,7 +374,8 @@ impl AgentMachine {
     /// When [`Input::Tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let line = self.line.as_ref().map(Line::next_deadline);
+        let line = self.line.as_ref().filter(|line| !line.closing);
+        let line = line.map(Line::next_deadline);
         let call = self.deadlines.first().map(|(at, _)| *at);
         let results = self.results.next_deadline(self.settings.spool_age);
         [line, call, results].into_iter().flatten().min()
@@ -414,16 +429,12 @@ impl AgentMachine {
 
     fn tick(&mut self, now: Now) {
         if let Some(line) = &mut self.line {
-            if line.stands_since.is_none() && now.at >= line.opened + HELLO_DEADLINE {
-                let reason = "HELLO was not answered in time";
-                let code = close::POLICY;
-                self.out.push(Output::Close { code, reason });
-                line.opened = now.at;
+            if line.closing {
+                // Its end is said in a moment.
+            } else if line.stands_since.is_none() && now.at >= line.opened + HELLO_DEADLINE {
+                self.close(close::POLICY, "HELLO was not answered in time");
             } else if now.at >= line.silent_at() {
-                let reason = "nothing was heard for too long";
-                let code = close::SILENT;
-                self.out.push(Output::Close { code, reason });
-                line.heard = now.at;
+                self.close(close::SILENT, "nothing was heard for too long");
             } else if line.ping_is_due(now.at) {
                 self.outbox.say(None, &Payload::Ping);
                 self.repeat_unheard(now);
@@ -432,6 +443,15 @@ impl AgentMachine {
         self.stop_overdue(now);
         self.spool_overdue(now);
         self.drop_old(now);
+    }
+
+    /// Wants the line closed, once.
+    fn close(&mut self, code: u16, reason: &'static str) {
+        if let Some(line) = &mut self.line
+            && !std::mem::replace(&mut line.closing, true)
+        {
+            self.out.push(Output::Close { code, reason });
+        }
     }
 
     fn stop(&mut self) {

@@ -28,6 +28,8 @@ pub(super) struct Outbox {
     /// TOOLS are to be told.
     tools: bool,
     backlog: VecDeque<Item>,
+    /// A RESULT whose turn it is and that is being read from disk; the backlog waits for it.
+    reading: Option<ReqId>,
     chunk_bytes: usize,
 }
 
@@ -39,6 +41,7 @@ impl Outbox {
             parts: VecDeque::new(),
             tools: false,
             backlog: VecDeque::new(),
+            reading: None,
             chunk_bytes: 0,
         }
     }
@@ -52,7 +55,8 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.parts.is_empty() && self.backlog.is_empty() && !self.tools
+        let waits = self.tools || self.reading.is_some();
+        self.answers.is_empty() && self.parts.is_empty() && self.backlog.is_empty() && !waits
     }
 
     /// A line begins or is gone: what was said to it alone is void. CHUNKs wait for the next one.
@@ -60,6 +64,7 @@ impl Outbox {
         self.answers.clear();
         self.parts.clear();
         self.tools = false;
+        self.reading = None;
         self.backlog.retain(|item| matches!(item, Item::Chunk(_)));
     }
 
@@ -102,6 +107,21 @@ impl Outbox {
         self.backlog.push_back(Item::Result(req_id.clone()));
     }
 
+    /// Puts a RESULT in line whose turn was already.
+    pub(super) fn result_first(&mut self, req_id: &ReqId) {
+        self.backlog.push_front(Item::Result(req_id.clone()));
+    }
+
+    /// The backlog waits for this RESULT to be read.
+    pub(super) fn reads(&mut self, req_id: &ReqId) {
+        self.reading = Some(req_id.clone());
+    }
+
+    /// It was read, or could not be. False when nothing waits for it (any more).
+    pub(super) fn was_read(&mut self, req_id: &ReqId) -> bool {
+        self.reading.take_if(|reading| reading == req_id).is_some()
+    }
+
     /// A RESULT came from disk; its turn was already.
     pub(super) fn loaded(&mut self, req_id: &ReqId, payload: String) {
         let item = Item::Loaded(req_id.clone(), payload);
@@ -110,6 +130,7 @@ impl Outbox {
 
     /// Takes out whatever waits of these calls.
     pub(super) fn forget(&mut self, calls: &HashSet<&ReqId>) {
+        self.reading.take_if(|reading| calls.contains(&*reading));
         let mut freed = 0;
         self.backlog.retain(|item| {
             let (req_id, bytes) = match item {
@@ -137,6 +158,9 @@ impl Outbox {
 
     /// The next of what keeps its order.
     pub(super) fn next_item(&mut self) -> Option<Item> {
+        if self.reading.is_some() {
+            return None;
+        }
         let item = self.backlog.pop_front()?;
         if let Item::Chunk(draft) = &item {
             self.chunk_bytes -= draft.len_bytes();

@@ -6,21 +6,20 @@ use super::calls::Stopped;
 use super::{AgentMachine, Note, Now, Output};
 use crate::tunnel::frame::{Frame, HelloAck, Kind, Payload};
 use crate::tunnel::id::ReqId;
-use crate::tunnel::limits::{BAD_FRAMES, close};
+use crate::tunnel::limits::{BAD_FRAMES, Limits, close};
 
 impl AgentMachine {
     pub(super) fn received(&mut self, now: Now, frame: Option<Frame>) {
-        let Some(line) = &mut self.line else { return };
+        let Some(line) = self.line.as_mut().filter(|line| !line.closing) else {
+            return;
+        };
         line.heard = now.at;
         let Some(frame) = frame else {
             line.seq_unsure = true;
             return self.bad();
         };
         if frame.seq > line.seq_in.saturating_add(1) && !line.seq_unsure {
-            return self.out.push(Output::Close {
-                code: close::BAD_FRAMES,
-                reason: "frames are missing",
-            });
+            return self.close(close::BAD_FRAMES, "frames are missing");
         }
         let in_turn = frame.seq > line.seq_in;
         line.seq_in = line.seq_in.max(frame.seq);
@@ -75,7 +74,9 @@ impl AgentMachine {
         if let Some(line) = &mut self.line {
             line.conn_session_id = Some(ack.conn_session_id);
             line.stands_since = Some(now.at);
+            line.ping_within(now.at, &ack.limits);
         }
+        self.obey(&ack.limits);
         self.out
             .push(Output::Note(Note::Online { epoch: ack.epoch }));
         self.forget(&ack.resume.forget);
@@ -85,6 +86,17 @@ impl AgentMachine {
         }
         self.outbox.tell_tools();
         self.deliver();
+    }
+
+    /// Of each bound the smaller counts; `frame_bytes` is the protocol's own, for parts are cut to it.
+    fn obey(&mut self, told: &Limits) {
+        let own = Limits::default();
+        self.limits = Limits {
+            result_bytes: own.result_bytes.min(told.result_bytes),
+            in_flight: own.in_flight.min(told.in_flight),
+            chunk_frame_bytes: own.chunk_frame_bytes.min(told.chunk_frame_bytes),
+            ..own
+        };
     }
 
     fn bad(&mut self) {
@@ -98,8 +110,7 @@ impl AgentMachine {
             } else {
                 close::BAD_FRAMES
             };
-            let reason = "too many bad frames";
-            self.out.push(Output::Close { code, reason });
+            self.close(code, "too many bad frames");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Finished calls whose RESULT is not acknowledged: in memory while a good line takes them, on disk when it
 //! does not, and never more than the spool may hold.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +13,23 @@ use super::outbox::Item;
 use super::{AgentMachine, Note, Now, Output, SpoolState, Spooled};
 use crate::tunnel::frame::{CallResult, Draft, FailureCode, Kind, Payload, payload_text};
 use crate::tunnel::id::ReqId;
-use crate::tunnel::limits::{RESULT_BYTES, RESUME_IDS};
+use crate::tunnel::limits::RESUME_IDS;
 
-/// How long a RESULT may be on its way before it goes to disk as well.
+/// How long a large RESULT may be on its way before it goes to disk as well.
 const SPOOL_AFTER: Duration = Duration::from_secs(1);
 /// How long a RESULT may go without an acknowledgement before it is said again.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
-/// A longer RESULT is not kept in memory once it is on disk.
+/// A disk that refused a RESULT is asked again after so long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A longer RESULT is not kept in memory once it is on disk. What is not longer goes to disk before it is sent, for
+/// that costs one short write.
 const KEEP_BYTES: usize = 16 * 1024;
 /// What is shorter is not replaced by a word that it was dropped: it is hardly longer than that word.
 const WORD_BYTES: usize = 512;
 /// RESULTs in memory; above it they go to disk at once.
 const MEMORY_BYTES: usize = 32 * 1024 * 1024;
+/// RESULTs in memory while the disk takes none; above it the oldest is dropped.
+const REFUSED_BYTES: usize = 64 * 1024 * 1024;
 
 /// The order of ends, and what they weigh.
 #[derive(Debug, Default)]
@@ -31,7 +37,9 @@ pub(super) struct Results {
     next_place: u64,
     order: BTreeMap<u64, (ReqId, Duration)>,
     /// When those in memory only are to go to disk.
-    unspooled: VecDeque<(Duration, ReqId)>,
+    unspooled: BTreeSet<(Duration, ReqId)>,
+    /// The disk refuses RESULTs; when it is asked again.
+    retry_at: Option<Duration>,
     memory_bytes: usize,
     spool_bytes: u64,
 }
@@ -45,7 +53,7 @@ impl Results {
     }
 
     pub(super) fn next_deadline(&self, age: Duration) -> Option<Duration> {
-        let spool = self.unspooled.front().map(|(at, _)| *at);
+        let spool = self.unspooled.first().map(|(at, _)| *at);
         let oldest = self.order.first_key_value();
         let drop = oldest.map(|(_, (_, since))| since.saturating_add(age));
         [spool, drop].into_iter().flatten().min()
@@ -74,7 +82,12 @@ impl Results {
 
 impl AgentMachine {
     /// What an earlier process left. What it had started and not finished may have run.
-    pub(super) fn load(&mut self, now: Now, spooled: Vec<Spooled>) {
+    pub(super) fn load(&mut self, now: Now, mut spooled: Vec<Spooled>) {
+        // In the order of their ends: what was lost with the earlier process ends now.
+        spooled.sort_by_key(|one| match one.state {
+            SpoolState::Finished { age, .. } => Reverse(age),
+            SpoolState::Started => Reverse(Duration::ZERO),
+        });
         for Spooled { req_id, state } in spooled {
             let (payload, bytes, age) = match state {
                 SpoolState::Started => {
@@ -105,7 +118,7 @@ impl AgentMachine {
     pub(super) fn finish(&mut self, now: Now, req_id: &ReqId, result: CallResult) {
         self.leave_running(req_id);
         let mut payload = payload_text(&Payload::Result(result));
-        if payload.len() > RESULT_BYTES {
+        if payload.len() > self.limits.result_bytes {
             let large = "the result is larger than a tunnel carries";
             let large = CallResult::failed(FailureCode::ProtocolError, large);
             payload = payload_text(&Payload::Result(large));
@@ -120,19 +133,37 @@ impl AgentMachine {
         };
         self.results.memory_bytes += bytes;
         self.calls.insert(req_id.clone(), Call::Finished(finished));
+        let at_once = bytes <= KEEP_BYTES || self.results.memory_bytes > MEMORY_BYTES;
         if self.is_online() {
             self.outbox.result(req_id);
-            self.results
-                .unspooled
-                .push_back((now.at + SPOOL_AFTER, req_id.clone()));
         }
-        if !self.is_online() || self.stopping || self.results.memory_bytes > MEMORY_BYTES {
+        if !self.is_online() || self.stopping || at_once {
             self.spool(req_id);
+        } else {
+            let due = (now.at + SPOOL_AFTER, req_id.clone());
+            self.results.unspooled.insert(due);
         }
     }
 
-    /// Puts a RESULT on disk, and makes room for it.
+    /// Puts a RESULT on disk, and makes room for it; later, while the disk refuses.
     fn spool(&mut self, req_id: &ReqId) {
+        let Some(Call::Finished(finished)) = self.calls.get(req_id) else {
+            return;
+        };
+        if finished.spooled {
+            return;
+        }
+        match self.results.retry_at {
+            Some(retry_at) => {
+                let due = (retry_at, req_id.clone());
+                self.results.unspooled.insert(due);
+                self.bound_refused();
+            }
+            None => self.put(req_id),
+        }
+    }
+
+    fn put(&mut self, req_id: &ReqId) {
         let Some(Call::Finished(finished)) = self.calls.get_mut(req_id) else {
             return;
         };
@@ -141,18 +172,25 @@ impl AgentMachine {
         };
         finished.spooled = true;
         self.results.spool_bytes += finished.bytes as u64;
-        if finished.bytes > KEEP_BYTES {
+        if finished.bytes > KEEP_BYTES || self.results.memory_bytes > MEMORY_BYTES {
             finished.payload = None;
             self.results.memory_bytes -= finished.bytes;
         }
-        self.out.push(Output::SpoolPut {
-            req_id: req_id.clone(),
-            payload,
-        });
+        let place = finished.place;
+        // Room is made first, so that the spool's own bound takes nothing besides.
         while self.results.spool_bytes > self.settings.spool_bytes {
             if !self.drop_oldest() {
-                return;
+                break;
             }
+        }
+        // It may have been the oldest itself.
+        let stands = matches!(self.calls.get(req_id),
+            Some(Call::Finished(now)) if now.place == place && now.bytes == payload.len());
+        if stands {
+            self.out.push(Output::SpoolPut {
+                req_id: req_id.clone(),
+                payload,
+            });
         }
     }
 
@@ -163,11 +201,67 @@ impl AgentMachine {
     }
 
     pub(super) fn spool_overdue(&mut self, now: Now) {
-        while let Some((at, _)) = self.results.unspooled.front()
+        // A disk that refused is asked with one of them.
+        let mut asks = self.results.retry_at.is_some_and(|at| at <= now.at);
+        if asks {
+            self.results.retry_at = Some(now.at + RETRY_AFTER);
+        }
+        while let Some((at, _)) = self.results.unspooled.first()
             && *at <= now.at
-            && let Some((_, req_id)) = self.results.unspooled.pop_front()
+            && let Some((_, req_id)) = self.results.unspooled.pop_first()
         {
-            self.spool(&req_id);
+            let waits =
+                matches!(self.calls.get(&req_id), Some(Call::Finished(one)) if !one.spooled);
+            if asks && waits {
+                asks = false;
+                self.put(&req_id);
+            } else {
+                self.spool(&req_id);
+            }
+        }
+    }
+
+    /// The disk took no RESULT: it stays in memory, and is put again later. Nothing is put in answer to this, or a disk
+    /// that is full would be asked for ever.
+    pub(super) fn spool_refused(&mut self, now: Now, req_id: &ReqId, payload: Arc<str>) {
+        let retry_at = now.at + RETRY_AFTER;
+        self.results.retry_at = Some(retry_at);
+        let Some(Call::Finished(finished)) = self.calls.get_mut(req_id) else {
+            return;
+        };
+        // Another one stands there meanwhile, which is put for itself.
+        if !finished.spooled || finished.bytes != payload.len() {
+            return;
+        }
+        finished.spooled = false;
+        self.results.spool_bytes -= finished.bytes as u64;
+        if finished.payload.is_none() {
+            finished.payload = Some(payload);
+            self.results.memory_bytes += finished.bytes;
+        }
+        self.results.unspooled.insert((retry_at, req_id.clone()));
+        self.bound_refused();
+    }
+
+    /// The disk takes RESULTs again.
+    pub(super) fn spool_works(&mut self) {
+        if self.results.retry_at.take().is_some() {
+            self.spool_all();
+        }
+    }
+
+    /// Drops the oldest of what can be kept in memory only, until the rest fits.
+    fn bound_refused(&mut self) {
+        while self.results.memory_bytes > REFUSED_BYTES {
+            let mut order = self.results.order.values();
+            let oldest = order.find(|(req_id, _)| match self.calls.get(req_id) {
+                Some(Call::Finished(one)) => !one.spooled && one.payload.is_some() && !is_word(one),
+                _ => false,
+            });
+            let Some((req_id, _)) = oldest.cloned() else {
+                return;
+            };
+            self.replace(&req_id, "the disk took nothing");
         }
     }
 
@@ -233,15 +327,22 @@ impl AgentMachine {
         let payload: Arc<str> = payload_text(&Payload::Result(word)).into();
         finished.bytes = payload.len();
         finished.payload = Some(Arc::clone(&payload));
-        finished.spooled = true;
+        finished.spooled = self.results.retry_at.is_none();
         self.results.memory_bytes += finished.bytes;
-        self.results.spool_bytes += finished.bytes as u64;
         let req_id = req_id.clone();
         self.out.push(Output::Note(Note::Dropped {
             req_id: req_id.clone(),
             bytes,
         }));
-        self.out.push(Output::SpoolPut { req_id, payload });
+        match self.results.retry_at {
+            None => {
+                self.results.spool_bytes += finished.bytes as u64;
+                self.out.push(Output::SpoolPut { req_id, payload });
+            }
+            Some(retry_at) => {
+                self.results.unspooled.insert((retry_at, req_id));
+            }
+        }
     }
 
     /// Acknowledged: nothing of these calls is kept but that they were.
@@ -274,17 +375,20 @@ impl AgentMachine {
 
     /// A RESULT came back from disk, or did not.
     pub(super) fn read_back(&mut self, req_id: &ReqId, payload: Option<String>) {
-        if !matches!(self.calls.get(req_id), Some(Call::Finished(_))) {
+        let awaited = self.outbox.was_read(req_id);
+        let Some(Call::Finished(finished)) = self.calls.get(req_id) else {
             return;
-        }
+        };
         match payload {
-            Some(payload) if self.is_online() => self.outbox.loaded(req_id, payload),
-            // It is read again on the next line.
+            Some(payload) if awaited => self.outbox.loaded(req_id, payload),
+            // It is read again when its turn comes on the next line.
             Some(_) => {}
             None => {
-                self.replace(req_id, "it could not be kept");
-                if self.is_online() {
-                    self.outbox.result(req_id);
+                if finished.payload.is_none() {
+                    self.replace(req_id, "it could not be kept");
+                }
+                if awaited {
+                    self.outbox.result_first(req_id);
                 }
             }
         }
@@ -316,9 +420,12 @@ impl AgentMachine {
                     let Some(Call::Finished(finished)) = self.calls.get(&req_id) else {
                         continue;
                     };
-                    match finished.payload.clone() {
-                        Some(payload) => self.start_result(now, &req_id, &payload),
-                        None => self.out.push(Output::SpoolRead(req_id)),
+                    if let Some(payload) = finished.payload.clone() {
+                        self.start_result(now, &req_id, &payload);
+                    } else {
+                        // One at a time: together they may be all that the spool holds.
+                        self.outbox.reads(&req_id);
+                        self.out.push(Output::SpoolRead(req_id));
                     }
                 }
             }

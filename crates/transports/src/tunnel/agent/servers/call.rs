@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -49,10 +50,12 @@ pub(super) async fn run(
     };
     let (params, meta) = Params::split_meta(&invoke.params);
     let (sender, notes) = mpsc::channel(PROGRESS_QUEUE);
+    let streams = invoke.stream.enabled;
     let request = Request {
         params,
         meta,
-        progress: invoke.stream.enabled.then_some(sender),
+        progress: streams.then_some(sender),
+        losses: streams.then(Arc::default),
         ..Request::new(
             invoke.method.as_str(),
             deadline.saturating_duration_since(Instant::now()),
@@ -65,31 +68,50 @@ pub(super) async fn run(
     outcome
 }
 
-/// Sends the request and passes on what comes before its answer.
+/// Sends the request and passes on what comes before its answer, and how much of that was lost.
 async fn exchange(
     server: &Server,
     (req_id, line): (&ReqId, &Line),
     (request, mut notes): (Request, mpsc::Receiver<Notification>),
     cancelled: &CancellationToken,
 ) -> CallResult {
+    let losses = request.losses.clone();
+    let lost = || match &losses {
+        Some(losses) => losses.swap(0, Ordering::Relaxed),
+        None => 0,
+    };
     let mut exchange = pin!(line.connection.request(request));
-    loop {
+    let end = loop {
         tokio::select! {
             biased;
-            Some(note) = notes.recv() => tell(server, req_id, &note).await,
-            outcome = &mut exchange => {
-                // What came before the answer goes before the answer.
-                while let Ok(note) = notes.try_recv() {
-                    tell(server, req_id, &note).await;
-                }
-                return match outcome {
-                    Ok(result) => CallResult::done(result),
-                    Err(error) => failure::of(error),
-                };
+            Some(note) = notes.recv() => {
+                tell_lost(server, req_id, lost()).await;
+                tell(server, req_id, &note).await;
             }
+            outcome = &mut exchange => break match outcome {
+                Ok(result) => CallResult::done(result),
+                Err(error) => failure::of(error),
+            },
             // Leaving drops the exchange, which tells the server.
-            () = cancelled.cancelled() => return stopped(),
+            () = cancelled.cancelled() => break stopped(),
         }
+    };
+    // What came before the answer goes before the answer, and so does what was lost of it.
+    while let Ok(note) = notes.try_recv() {
+        tell(server, req_id, &note).await;
+    }
+    tell_lost(server, req_id, lost()).await;
+    end
+}
+
+async fn tell_lost(server: &Server, req_id: &ReqId, lines: u64) {
+    if lines > 0 {
+        let req_id = req_id.clone();
+        let _ = server
+            .shared
+            .events
+            .send(Event::Lost { req_id, lines })
+            .await;
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::filter::Filter;
 use crate::connection::Connection;
 use crate::error::RequestError;
-use crate::tunnel::frame::ServerTools;
+use crate::tunnel::frame::{Lists, ServerTools};
 use crate::wire::{Params, Request};
 
 /// How long one page may take.
@@ -57,6 +57,7 @@ pub(super) async fn read(
     let offered = ServerTools {
         server: server.to_owned(),
         era: info.era,
+        lists: Lists::Known,
         tools,
         resources,
         templates,
@@ -139,6 +140,7 @@ pub(super) fn same(one: &ServerTools, two: &ServerTools) -> bool {
     };
     let raw = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
     one.era == two.era
+        && one.lists == two.lists
         && one.problem == two.problem
         && one.protocol_version == two.protocol_version
         && one.instructions == two.instructions

@@ -39,6 +39,10 @@ pub(super) fn of(error: RequestError) -> CallResult {
             }),
             ..CallResult::failed(code, String::new())
         },
+        RequestError::Exited { status, .. } => CallResult {
+            exit_code: status,
+            ..CallResult::failed(code, message)
+        },
         _ => CallResult::failed(code, message),
     }
 }

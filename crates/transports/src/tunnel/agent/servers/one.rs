@@ -20,7 +20,7 @@ use super::line::{INBOUND_QUEUE, Line, OnLine};
 use crate::connection::{ConnectOptions, Inbound};
 use crate::error::ConnectError;
 use crate::spec::{Era, ServerSpec};
-use crate::tunnel::frame::ServerTools;
+use crate::tunnel::frame::{Lists, ServerTools};
 use crate::tunnel::id::ReqId;
 use crate::tunnel::limits::RESULT_BYTES;
 
@@ -361,6 +361,7 @@ fn nothing(server: String) -> ServerTools {
     ServerTools {
         server,
         era: Era::Legacy,
+        lists: Lists::Unknown,
         tools: Vec::new(),
         resources: Vec::new(),
         templates: Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::testing::{Behaviour, FakeServer};
 use crate::tunnel::agent::status::ServerState;
-use crate::tunnel::frame::{InvokeMethod, Stream};
+use crate::tunnel::frame::{InvokeMethod, Lists, Stream};
 
 /// On paused time this is never waited for, only a bound.
 const LONG: Duration = Duration::from_mins(10);
@@ -165,6 +165,33 @@ async fn what_a_server_logs_is_heard_by_the_calls_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_flood_of_logs_before_an_answer_each_is_told_or_counted_before_it() {
+    const LOGS: u64 = 2_000;
+    let fake = FakeServer::legacy();
+    let params = json!({"level": "info", "data": "low on paper"});
+    let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+    let mut lines = format!("{log}\n").repeat(usize::try_from(LOGS).unwrap());
+    lines.push_str(r#"{"jsonrpc":"2.0","id":@ID@,"result":{"content":[]}}"#);
+    fake.behave(Behaviour::Line(lines));
+    let mut stage = stage(&fake, &[]).await;
+    stage.servers.call(id("call_1"), invoke("echo", ""));
+    let (mut told, mut lost) = (0, 0);
+    loop {
+        let event = tokio::time::timeout(LONG, stage.events.recv()).await;
+        match event.unwrap().unwrap() {
+            Event::Chunk { .. } => told += 1,
+            Event::Lost { lines, .. } => lost += lines,
+            Event::Ended { result, .. } => {
+                assert!(result.ok);
+                break;
+            }
+        }
+    }
+    assert!(told > 0);
+    assert_eq!(told + lost, LOGS, "{told} told, {lost} counted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_ended_is_started_again_and_its_calls_fail() {
     let fake = FakeServer::legacy();
     fake.behave(Behaviour::Leave);
@@ -190,6 +217,28 @@ async fn a_server_that_cannot_be_reached_says_why_and_nothing_is_run() {
     fake.refuse_connections(false);
     stage.until("it is back", |one| one.problem.is_none()).await;
     assert_eq!(fake.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lists_of_a_server_never_read_are_unknown_and_not_empty() {
+    let fake = FakeServer::legacy();
+    fake.refuse_connections(true);
+    let (servers, events) = Servers::start(vec![definition(&fake, &[])]);
+    let stage = Stage { servers, events };
+    assert_eq!(stage.servers.offered()[0].lists, Lists::Unknown);
+    let down = |one: &ServerTools| one.problem.as_deref() != Some("it was not reached yet");
+    stage.until("it is down", down).await;
+    assert_eq!(stage.servers.offered()[0].lists, Lists::Unknown);
+    fake.refuse_connections(false);
+    stage.until("it is read", |one| one.lists.are_known()).await;
+    assert_eq!(stage.servers.offered()[0].tools.len(), 2);
+    fake.refuse_connections(true);
+    fake.kick();
+    stage.until("it is down", |one| one.problem.is_some()).await;
+    assert!(
+        stage.servers.offered()[0].lists.are_known(),
+        "they were read"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,7 +83,7 @@ pub struct Recovered {
 
 #[derive(Debug, Clone, Copy)]
 struct Live {
-    /// Of the order in which calls were first noted.
+    /// Of the order in which the last word of each call was written.
     number: u64,
     at: u64,
     /// `None` for a mark.
@@ -102,7 +102,10 @@ pub struct Spool {
     live: HashMap<ReqId, Live>,
     order: BTreeMap<u64, ReqId>,
     next_number: u64,
+    /// Where the next record goes.
     end: u64,
+    /// Not before the log is so long is it rewritten again, after that failed.
+    compact_from: u64,
     live_bytes: u64,
     result_bytes: u64,
 }
@@ -128,14 +131,21 @@ impl Spool {
         let scan = record::scan(&bytes);
         let mut spool = Self {
             folder: folder.to_path_buf(),
-            id: name(folder, scan.damaged_bytes > 0)?,
+            id: name(folder, scan.damaged_bytes > 0),
             log: Arc::new(log),
             _lock: lock,
             limits,
             live: HashMap::new(),
             order: BTreeMap::new(),
             next_number: 0,
-            end: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            // Over a torn record at the end: the next one must begin a line.
+            end: scan
+                .found
+                .iter()
+                .map(|found| found.extent.start + found.extent.size())
+                .max()
+                .unwrap_or(0),
+            compact_from: 0,
             live_bytes: 0,
             result_bytes: 0,
         };
@@ -149,7 +159,11 @@ impl Spool {
             }
         }
         // Whatever was damaged is left behind, and a log that begins small stays fast.
-        spool.compact()?;
+        if let Err(error) = spool.compact() {
+            // A full disk: what is there can be read all the same, and room is made by settling it.
+            tracing::warn!(%error, "the spool could not be rewritten and is used as it is");
+            spool.cut();
+        }
         let recovered = Recovered {
             calls: spool.calls(),
             damaged_bytes: scan.damaged_bytes,
@@ -202,7 +216,8 @@ impl Spool {
         }
         let extent = self.append((Kind::Started, now), req_id, b"")?;
         self.remember(req_id.clone(), now, (None, extent.size()));
-        self.compact_when_due()
+        self.compact_when_due();
+        Ok(())
     }
 
     /// Keeps the end of a call until it is removed. The oldest results go when there is no room for this one;
@@ -227,7 +242,7 @@ impl Spool {
         }
         let extent = self.append((Kind::Result, now), req_id, result.as_bytes())?;
         self.remember(req_id.clone(), now, (Some(extent), extent.size()));
-        self.compact_when_due()?;
+        self.compact_when_due();
         Ok(dropped)
     }
 
@@ -252,7 +267,8 @@ impl Spool {
         let written = self.append((Kind::Gone, now), req_id, b"");
         self.forget(req_id);
         written?;
-        self.compact_when_due()
+        self.compact_when_due();
+        Ok(())
     }
 
     /// The file whose data must be on the disk (`sync_data`) before what was written so far survives a power cut.
@@ -278,12 +294,10 @@ impl Spool {
     }
 
     fn remember(&mut self, req_id: ReqId, at: u64, (result, size): (Option<Extent>, u64)) {
-        let number = match self.live.get(&req_id) {
-            Some(live) => live.number,
-            None => self.next_number,
-        };
         self.forget(&req_id);
-        self.next_number = self.next_number.max(number + 1);
+        // The last word counts, so that results stand in the order of their ends.
+        let number = self.next_number;
+        self.next_number += 1;
         self.live_bytes += size;
         self.result_bytes += result.map_or(0, |extent| u64::try_from(extent.body).unwrap_or(0));
         self.order.insert(number, req_id.clone());
@@ -313,22 +327,43 @@ impl Spool {
     ) -> Result<Extent, SpoolError> {
         let (record, extent) = record::encode(what, req_id, body, self.end);
         let written = self.log.write_all_at(&record, self.end);
-        // A write that failed half-way is written over by the next one.
-        written.map_err(|source| at(&self.folder.join(LOG), source))?;
+        if let Err(source) = written {
+            self.cut();
+            return Err(at(&self.folder.join(LOG), source));
+        }
         self.end += extent.size();
         Ok(extent)
     }
 
-    fn compact_when_due(&mut self) -> Result<(), SpoolError> {
+    /// Takes away what a write left that failed half-way. If that fails, the next record is written over it.
+    fn cut(&self) {
+        let _ = self.log.set_len(self.end);
+    }
+
+    /// A log that cannot be rewritten is used as it is, for all that is in it was written well.
+    fn compact_when_due(&mut self) {
         let unneeded = self.end.saturating_sub(self.live_bytes);
-        if unneeded >= COMPACT_BYTES && unneeded >= self.live_bytes {
-            return self.compact();
+        let due = unneeded >= COMPACT_BYTES && unneeded >= self.live_bytes;
+        if due
+            && self.end >= self.compact_from
+            && let Err(error) = self.compact()
+        {
+            self.compact_from = self.end.saturating_add(COMPACT_BYTES);
+            tracing::warn!(%error, "the spool could not be rewritten and grows");
         }
-        Ok(())
     }
 
     /// Writes what is needed into a new log and puts it in the old one's place.
     fn compact(&mut self) -> Result<(), SpoolError> {
+        let written = self.rewrite();
+        if written.is_err() {
+            // Half of one is of no use, and takes the room that is missing.
+            let _ = std::fs::remove_file(self.folder.join(NEW_LOG));
+        }
+        written
+    }
+
+    fn rewrite(&mut self) -> Result<(), SpoolError> {
         let path = self.folder.join(NEW_LOG);
         let failed = |source| at(&path, source);
         match std::fs::remove_file(&path) {
@@ -339,7 +374,7 @@ impl Spool {
         let mut writer = io::BufWriter::new(&log);
         let mut end = 0;
         let mut moved = Vec::with_capacity(self.order.len());
-        for (number, req_id) in &self.order {
+        for req_id in self.order.values() {
             let Some(live) = self.live.get(req_id) else {
                 continue;
             };
@@ -354,20 +389,21 @@ impl Spool {
             writer.write_all(&record).map_err(failed)?;
             end += extent.size();
             let result = (kind == Kind::Result).then_some(extent);
-            moved.push((*number, req_id.clone(), live.at, result, extent.size()));
+            moved.push((req_id.clone(), live.at, result, extent.size()));
         }
         writer.flush().map_err(failed)?;
         drop(writer);
         log.sync_all().map_err(failed)?;
         std::fs::rename(&path, self.folder.join(LOG)).map_err(failed)?;
-        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        folder.map_err(failed)?;
+        // From here on the new one is the log, whatever the folder says.
         self.log = Arc::new(log);
         self.end = end;
-        for (_, req_id, at, result, size) in moved {
+        self.compact_from = 0;
+        for (req_id, at, result, size) in moved {
             self.remember(req_id, at, (result, size));
         }
-        Ok(())
+        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        folder.map_err(failed)
     }
 }
 
@@ -379,7 +415,7 @@ fn at(path: &Path, source: io::Error) -> SpoolError {
 }
 
 /// The name of a directory's spool, made where there is none that may still be used.
-fn name(folder: &Path, damaged: bool) -> Result<String, SpoolError> {
+fn name(folder: &Path, damaged: bool) -> String {
     let path = folder.join(NAME);
     let boot = std::fs::read_to_string(BOOT).unwrap_or_default();
     let known = std::fs::read_to_string(&path).unwrap_or_default();
@@ -388,7 +424,7 @@ fn name(folder: &Path, damaged: bool) -> Result<String, SpoolError> {
         && !damaged
         && id.len() == 32
     {
-        return Ok(id.to_owned());
+        return id.to_owned();
     }
     let id = format!("{:032x}", rand::random::<u128>());
     let new = folder.join("spool.id.new");
@@ -398,8 +434,11 @@ fn name(folder: &Path, damaged: bool) -> Result<String, SpoolError> {
         file.sync_all()?;
         std::fs::rename(&new, &path)
     });
-    written.map_err(|source| at(&path, source))?;
-    Ok(id)
+    if let Err(error) = written {
+        // A full disk. Each start has another name then, and the bridge repeats nothing.
+        tracing::warn!(%error, path = %path.display(), "the spool's name cannot be kept");
+    }
+    id
 }
 
 /// A file nobody else may read, opened for reading and writing as it is.

@@ -33,7 +33,11 @@ fn a_kept_result_and_a_mark_are_there_again_and_what_is_gone_is_gone() {
         .iter()
         .map(|c| (&*c.req_id, c.result_bytes.is_some()))
         .collect();
-    assert_eq!(calls, [("call_a", true), ("call_c", false)]);
+    assert_eq!(
+        calls,
+        [("call_c", false), ("call_a", true)],
+        "in the order of their last words"
+    );
     assert_eq!(spool.read("call_a").as_deref(), Some("{\"ok\":true}"));
     assert_eq!((spool.read("call_b"), spool.read("call_c")), (None, None));
 }
@@ -73,7 +77,7 @@ fn over_the_bound_the_oldest_result_goes_and_is_named_but_never_run_again() {
         .collect();
     assert_eq!(
         calls,
-        [("call_a", false), ("call_b", true), ("call_c", true)]
+        [("call_b", true), ("call_a", false), ("call_c", true)]
     );
     assert_eq!(spool.read("call_a"), None);
 }
@@ -144,4 +148,85 @@ fn its_name_lasts_but_not_beyond_what_it_may_have_forgotten() {
     let third = open(folder.path()).0.id().to_owned();
     assert_ne!(third, second, "records were lost");
     assert_eq!(open(folder.path()).0.id(), third);
+}
+
+#[test]
+fn a_disk_that_refuses_costs_only_what_it_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    spool.put(&id("call_a"), "{}", NOW).unwrap();
+    let good = Arc::clone(&spool.log);
+    // Reads, and takes no byte.
+    spool.log = Arc::new(File::open(folder.path().join(LOG)).unwrap());
+    assert!(spool.put(&id("call_b"), "{}", NOW).is_err());
+    assert!(spool.started(&id("call_c"), NOW).is_err());
+    assert!(spool.read("call_a").is_some());
+    spool.log = good;
+    spool.put(&id("call_b"), "{}", NOW).unwrap();
+    drop(spool);
+    let (_, recovered) = open(folder.path());
+    let calls: Vec<_> = recovered.calls.iter().map(|c| &*c.req_id).collect();
+    assert_eq!(calls, ["call_a", "call_b"]);
+    assert_eq!(recovered.damaged_bytes, 0);
+}
+
+/// Where the successor of a log should be made stands a folder: it can be neither removed nor written.
+fn forbid_rewriting(folder: &Path) {
+    std::fs::create_dir_all(folder.join(NEW_LOG).join("taken")).unwrap();
+}
+
+#[test]
+fn a_log_that_cannot_be_rewritten_is_opened_and_used_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    spool.put(&id("call_a"), "{}", NOW).unwrap();
+    drop(spool);
+    let path = folder.path().join(LOG);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(b"P1 R 1800000000 500 0123");
+    std::fs::write(&path, bytes).unwrap();
+    forbid_rewriting(folder.path());
+    let (mut spool, recovered) = open(folder.path());
+    assert_eq!((recovered.calls.len(), recovered.damaged_bytes), (1, 24));
+    spool.put(&id("call_b"), "{}", NOW).unwrap();
+    drop(spool);
+    let (spool, recovered) = open(folder.path());
+    assert_eq!((recovered.calls.len(), recovered.damaged_bytes), (2, 0));
+    assert!(spool.read("call_a").is_some() && spool.read("call_b").is_some());
+}
+
+#[test]
+fn what_was_written_is_kept_though_the_log_cannot_be_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    forbid_rewriting(folder.path());
+    let result = "x".repeat(1024 * 1024);
+    for number in 0..12 {
+        let call = id(&format!("call_{number}"));
+        spool.put(&call, &result, NOW).unwrap();
+        spool.remove(&call, NOW).unwrap();
+    }
+    spool.put(&id("call_last"), "{}", NOW).unwrap();
+    assert!(spool.read("call_last").is_some());
+    std::fs::remove_dir_all(folder.path().join(NEW_LOG)).unwrap();
+    for number in 0..12 {
+        let call = id(&format!("call_{number}"));
+        spool.put(&call, &result, NOW).unwrap();
+        spool.remove(&call, NOW).unwrap();
+    }
+    let size = std::fs::metadata(folder.path().join(LOG)).unwrap().len();
+    assert!(size < 2 * COMPACT_BYTES, "it is rewritten again: {size}");
+    assert!(spool.read("call_last").is_some());
+}
+
+#[test]
+fn the_oldest_is_what_ended_first_and_not_what_began_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(folder.path(), SpoolLimits { bytes: 25 }).unwrap();
+    spool.started(&id("call_long"), NOW).unwrap();
+    spool.started(&id("call_short"), NOW).unwrap();
+    spool.put(&id("call_short"), "0123456789", NOW).unwrap();
+    spool.put(&id("call_long"), "0123456789", NOW).unwrap();
+    let dropped = spool.put(&id("call_new"), "0123456789", NOW).unwrap();
+    assert_eq!(dropped, [id("call_short")]);
 }
