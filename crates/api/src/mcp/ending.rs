@@ -27,6 +27,8 @@ pub(super) struct Shape {
 pub(super) enum Failures {
     /// None.
     Errors,
+    /// None, and a task that is not there for this principal is a wrong parameter, not a missing resource.
+    OfTask,
     /// Those another try of the model can repair.
     Repairable,
     /// All: what was called is a tool of ours.
@@ -76,8 +78,8 @@ pub(super) fn failure(
     failures: Failures,
 ) -> Result<Vec<u8>, RpcFault> {
     use broker::ErrorCode::{
-        ConfirmationInvalid, ConfirmationRequired, InvalidArguments, SchemaChanged,
-        ToolQuarantined, UnsupportedSchema,
+        ConfirmationInvalid, ConfirmationRequired, InvalidArguments, ResourceNotFound,
+        SchemaChanged, ToolQuarantined, UnsupportedSchema,
     };
     let trace_id = visit.asker.trace.id();
     let repairable = fault.rpc.is_none()
@@ -100,7 +102,10 @@ pub(super) fn failure(
         Failures::Repairable if repairable => {
             json!({"content": content, "isError": true, "_meta": {"paperbot/fault": told}})
         }
-        Failures::Repairable | Failures::Errors => {
+        Failures::OfTask if fault.rpc.is_none() && fault.code == ResourceNotFound => {
+            return Err(RpcFault::invalid_params(fault.detail.clone()).with(&told));
+        }
+        Failures::Repairable | Failures::Errors | Failures::OfTask => {
             return Err(RpcFault::of(fault, visit.client.revision(), &trace_id));
         }
     };

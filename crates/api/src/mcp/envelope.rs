@@ -250,15 +250,15 @@ fn meta(raw: &RawValue) -> Result<Meta, RpcFault> {
                 strict::WHY
             )));
         }
-        match name
-            .strip_prefix("io.modelcontextprotocol/")
-            .unwrap_or(&name)
-        {
-            "protocolVersion" => meta.version = Some(text(&name, &value)?),
-            "logLevel" => meta.log_level = Some(text(&name, &value)?),
-            "clientCapabilities" => meta.capabilities = Some(object(&name, value)?),
+        // Only prefixed names are the protocol's, but for these three; all others are the client's own.
+        match &*name {
+            "io.modelcontextprotocol/protocolVersion" => meta.version = Some(text(&name, &value)?),
+            "io.modelcontextprotocol/logLevel" => meta.log_level = Some(text(&name, &value)?),
+            "io.modelcontextprotocol/clientCapabilities" => {
+                meta.capabilities = Some(object(&name, value)?);
+            }
             // Names nobody but the one who reads the log.
-            "clientInfo" if name.len() > "clientInfo".len() => {}
+            "io.modelcontextprotocol/clientInfo" => {}
             "progressToken" => meta.progress_token = Some(token(value)?),
             "traceparent" => meta.traceparent = Some(text(&name, &value)?),
             "tracestate" => meta.tracestate = Some(text(&name, &value)?),
@@ -340,6 +340,27 @@ mod tests {
         assert_eq!(call.meta.progress_token.unwrap().get(), "7");
         assert_eq!(call.meta.log_level.as_deref(), Some("info"));
         assert_eq!(call.meta.rest.0.len(), 1, "{:?}", call.meta.rest);
+    }
+
+    #[test]
+    fn unprefixed_names_are_the_clients_own() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"protocolVersion":"1",
+            "logLevel":7,"clientCapabilities":[],"clientInfo":0,"tracestate":"a=b"}}}"#;
+        let Message::Request(request) = one(text) else {
+            panic!("a request")
+        };
+        let meta = request.call.meta;
+        assert_eq!((meta.version, meta.log_level), (None, None));
+        assert!(meta.capabilities.is_none());
+        assert_eq!(meta.tracestate.as_deref(), Some("a=b"));
+        let names: Vec<_> = meta.rest.0.iter().map(|(name, _)| &**name).collect();
+        let own = [
+            "protocolVersion",
+            "logLevel",
+            "clientCapabilities",
+            "clientInfo",
+        ];
+        assert_eq!(names, own);
     }
 
     #[test]

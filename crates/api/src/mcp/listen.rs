@@ -254,6 +254,8 @@ impl Listen {
                 uri(params).is_some_and(|uri| subscriptions.contains(&uri))
             }
             ("notifications/message", To::Legacy(_)) => self.visit.client.wants(level_of(params)),
+            // Tasks are polled. A shared session's server says this to all, and a task is one user's.
+            ("notifications/tasks/status", _) => false,
             (_, To::Legacy(_)) => true,
             // A modern client gets what it asked for and nothing else.
             (_, To::Modern(_)) => false,

@@ -100,7 +100,8 @@ impl RpcFault {
         Self::new(i64::from(status), "Session not found")
     }
 
-    fn with(mut self, data: &impl Serialize) -> Self {
+    /// With `data`.
+    pub(super) fn with(mut self, data: &impl Serialize) -> Self {
         self.data = to_raw_value(data).ok();
         self
     }

@@ -153,7 +153,11 @@ async fn relay(visit: Visit, server: &ServerName, (id, call): (Id, Call)) -> Ser
         server,
         shape: Shape {
             cacheable: method == "resources/read",
-            failures: Failures::Errors,
+            failures: if method.starts_with("tasks/") {
+                Failures::OfTask
+            } else {
+                Failures::Errors
+            },
             rewrite: None,
         },
         may_be_task: false,

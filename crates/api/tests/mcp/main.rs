@@ -10,6 +10,7 @@ mod dialogue;
 mod jobs;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod lists;
 mod notices;
 mod old_sse;
 mod passing;

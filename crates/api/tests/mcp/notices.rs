@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::{Exchange, Legacy, Modern, servers, text};
-use crate::kit::{Bridge, eventually};
+use crate::kit::{Bridge, PATIENCE};
 use crate::upstream::{Era, Upstream};
 
 const ID: &str = "io.modelcontextprotocol/subscriptionId";
@@ -99,15 +99,8 @@ async fn a_legacy_client_hears_on_its_get_stream() {
         assert_eq!(told["result"], json!({}), "{told}");
         let mut stream = client.get(&[]).await;
         assert!(stream.is_stream());
-        eventually("the server is listened to", || async {
-            upstream.say(
-                json!({"method": "notifications/resources/updated", "params": {"uri": "a://b"}}),
-            );
-            let told =
-                tokio::time::timeout(Duration::from_millis(200), stream_message(&client)).await;
-            told.ok()
-        })
-        .await;
+        let told = updated(&upstream, &mut stream).await;
+        assert_eq!(told["params"]["uri"], "a://b", "{era:?}: not of another");
         upstream.add_tool("fresh");
         let told = until(&mut stream, "notifications/tools/list_changed").await;
         assert!(told.get("params").is_none(), "{told}");
@@ -130,17 +123,63 @@ async fn a_legacy_client_hears_on_its_get_stream() {
         }
         let told = client.answer(3, "resources/unsubscribe", uri).await;
         assert_eq!(told["result"], json!({}));
+        let late = json!({"uri": "a://b", "late": true});
+        upstream.say(json!({"method": "notifications/resources/updated", "params": late}));
+        upstream.add_tool("fence");
+        loop {
+            let told = stream.message().await.unwrap();
+            assert!(told["params"]["late"].is_null(), "{era:?}: {told}");
+            if told["method"] == "notifications/tools/list_changed" {
+                break;
+            }
+        }
         drop(stream);
         bridge.stop().await;
     }
 }
 
-/// Stands for looking at the stream without taking from it: the session still answers.
-async fn stream_message(client: &Legacy<'_>) {
-    assert_eq!(
-        client.answer(99, "ping", json!({})).await["result"],
-        json!({})
-    );
+/// The first update told on a stream, of a resource that changes until it is heard, as another does.
+async fn updated(upstream: &Upstream, stream: &mut Exchange) -> Value {
+    let hearing = async {
+        loop {
+            for uri in ["a://other", "a://b"] {
+                let method = "notifications/resources/updated";
+                upstream.say(json!({"method": method, "params": {"uri": uri}}));
+            }
+            let told = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
+            match told.map(Option::unwrap) {
+                Ok(told) if told["method"] == "notifications/resources/updated" => return told,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, hearing).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_state_of_a_task_is_told_to_nobody_who_shares_the_session() {
+    let upstream = Upstream::start(Era::Legacy).await;
+    let shared = upstream.definition(", isolation: shared");
+    let bridge = Bridge::start(&servers(&[("fake", shared)])).await;
+    let client = Legacy::open(&bridge, "/mcp/fake", json!({})).await;
+    client.answer(0, "tools/list", json!({})).await;
+    let uri = json!({"uri": "a://b"});
+    client.answer(1, "resources/subscribe", uri).await;
+    let mut stream = client.get(&[]).await;
+    updated(&upstream, &mut stream).await;
+    let state = json!({"taskId": "t1", "status": "working", "statusMessage": "secret"});
+    upstream.say(json!({"method": "notifications/tasks/status", "params": state}));
+    let fence = json!({"uri": "a://b", "fence": true});
+    upstream.say(json!({"method": "notifications/resources/updated", "params": fence}));
+    loop {
+        let told = stream.message().await.unwrap();
+        assert_ne!(told["method"], "notifications/tasks/status", "{told}");
+        if told["params"]["fence"] == true {
+            break;
+        }
+    }
+    drop(stream);
+    bridge.stop().await;
 }
 
 async fn until(stream: &mut Exchange, method: &str) -> Value {

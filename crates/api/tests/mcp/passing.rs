@@ -243,10 +243,13 @@ async fn a_trace_in_the_message_is_joined_and_other_metadata_is_sent_on() {
     let client = Modern::new(&bridge, "/mcp/fake", json!({}));
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let call = json!({"name": "echo", "arguments": {}, "x-extra": [1.0], "_meta": {
-        "traceparent": format!("00-{trace}-b7ad6b7169203331-01"), "a.b/c": {"d": 1.0}}});
+        "traceparent": format!("00-{trace}-b7ad6b7169203331-01"), "a.b/c": {"d": 1.0},
+        "protocolVersion": "1", "logLevel": "x"}});
     let told = client.answer(1, "tools/call", call).await;
     assert_eq!(text(&told), "-", "{told}");
     let sent = upstream.last("tools/call").unwrap();
+    assert_eq!(sent["_meta"]["protocolVersion"], "1", "the client's own");
+    assert_eq!(sent["_meta"]["logLevel"], "x", "the client's own");
     assert_eq!(sent["_meta"]["a.b/c"], json!({"d": 1.0}));
     assert!(
         sent["_meta"]["traceparent"]

@@ -278,7 +278,7 @@ async fn a_task_is_its_owners_alone_where_a_session_is_shared() {
             .to_string(),
     };
     let told = crate::client::send(&bridge, wish).await.answer().await;
-    assert!(told["error"].is_object(), "{told}");
+    assert_eq!(told["error"]["code"], -32602, "{told}");
     assert_eq!(upstream.count("tasks/get"), 0);
     bridge.stop().await;
 }

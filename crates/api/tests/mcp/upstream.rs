@@ -46,6 +46,21 @@ struct Inner {
     jobs: Jobs,
     /// It knows no tasks of any kind.
     taskless: AtomicBool,
+    /// How it tells its lists.
+    listing: Mutex<Listing>,
+}
+
+/// How a server tells its lists.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// `ttlMs` and `cacheScope`.
+    pub(crate) fresh: Option<(u64, &'static str)>,
+    /// Each list of tools has a tool that no other has: `list_` and a number.
+    pub(crate) numbered: bool,
+    /// Tools come in two pages.
+    pub(crate) paged: bool,
+    /// How many lists were told.
+    pub(crate) told: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +112,7 @@ impl Upstream {
             released: Notify::new(),
             jobs: Jobs::default(),
             taskless: AtomicBool::new(false),
+            listing: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -168,6 +184,11 @@ impl Upstream {
         self.inner.taskless.store(true, Ordering::SeqCst);
     }
 
+    /// From now on it tells its lists like this.
+    pub(crate) fn list_as(&self, listing: Listing) {
+        *self.inner.listing.lock().unwrap() = listing;
+    }
+
     /// From now on `job` says that it runs as a task only.
     pub(crate) fn demand_task(&self) {
         let mut tools = self.inner.tools.lock().unwrap();
@@ -194,6 +215,34 @@ impl Upstream {
     pub(crate) fn say(&self, mut notification: Value) {
         notification["jsonrpc"] = "2.0".into();
         let _ = self.inner.said.send(notification);
+    }
+}
+
+impl Inner {
+    fn fresh(&self, mut list: Value) -> Value {
+        if let Some((ttl, scope)) = self.listing.lock().unwrap().fresh {
+            list["ttlMs"] = ttl.into();
+            list["cacheScope"] = scope.into();
+        }
+        list
+    }
+
+    fn tools(&self, cursor: &Value) -> Value {
+        let mut tools = self.tools.lock().unwrap().clone();
+        let mut listing = self.listing.lock().unwrap();
+        if listing.numbered {
+            listing.told += 1;
+            let name = format!("list_{}", listing.told);
+            tools.push(tool(&name, &json!({}), true));
+        }
+        match (listing.paged, cursor.as_str()) {
+            (false, _) => json!({ "tools": tools }),
+            (true, None) => json!({"tools": tools[..3], "nextCursor": "3"}),
+            (true, Some(cursor)) => {
+                assert_eq!(cursor, "3");
+                json!({"tools": tools[3..]})
+            }
+        }
     }
 }
 
@@ -300,6 +349,7 @@ fn capabilities(inner: &Inner) -> Value {
 async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
     let era = inner.era;
     let page = |member: &str, items: Value| whole(&result(message, json!({ member: items }), era));
+    let list = |list| whole(&result(message, inner.fresh(list), era));
     match message["method"].as_str().unwrap_or_default() {
         "initialize" => {
             let told = json!({
@@ -322,13 +372,10 @@ async fn answer(inner: &Arc<Inner>, message: &Value) -> Response {
             era,
         )),
         "subscriptions/listen" => subscription(inner, message),
-        "tools/list" => page("tools", json!(*inner.tools.lock().unwrap())),
-        "resources/list" => page(
-            "resources",
-            json!([{"uri": "a://b", "name": "b", "x": 1.0}]),
-        ),
-        "resources/templates/list" => page("resourceTemplates", json!([])),
-        "prompts/list" => page("prompts", json!([{"name": "greet"}])),
+        "tools/list" => list(inner.tools(&message["params"]["cursor"])),
+        "resources/list" => list(json!({"resources": [{"uri": "a://b", "name": "b", "x": 1.0}]})),
+        "resources/templates/list" => list(json!({"resourceTemplates": []})),
+        "prompts/list" => list(json!({"prompts": [{"name": "greet"}]})),
         "resources/read" if message["params"]["uri"] == "a://b" => page(
             "contents",
             json!([{"uri": "a://b", "text": "hello", "x": 1.0}]),

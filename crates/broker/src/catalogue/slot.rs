@@ -64,6 +64,17 @@ struct Held {
     at: DateTime<Utc>,
 }
 
+impl State {
+    /// The server's `ttlMs` less the age of its list.
+    fn fresh_for(&self) -> Option<Duration> {
+        let held = self.held.as_ref()?;
+        let ttl = Duration::from_millis(held.snapshot.ttl_ms?);
+        let sound = !self.due && self.error.is_none();
+        let confirmed = held.confirmed.filter(|_| sound);
+        Some(confirmed.map_or(Duration::ZERO, |at| ttl.saturating_sub(at.elapsed())))
+    }
+}
+
 /// What a slot shows.
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
@@ -74,6 +85,9 @@ pub(crate) struct Shown {
     pub stale_since: Option<String>,
     /// No try has ended yet.
     pub untried: bool,
+    /// For how long yet what is held is fresh by the server's word; nothing where it said no word, zero where
+    /// something speaks against it.
+    pub fresh_for: Option<Duration>,
 }
 
 impl Slot {
@@ -111,6 +125,7 @@ impl Slot {
                 .filter(unconfirmed)
                 .map(|held| rfc3339(held.at)),
             untried: state.held.is_none() && state.error.is_none(),
+            fresh_for: state.fresh_for(),
         }
     }
 

@@ -44,7 +44,7 @@ pub struct RawList {
     pub items: Vec<Arc<RawValue>>,
     /// Changes whenever `items` does; the same for equal lists. Short hex.
     pub hash: String,
-    /// For how long the server called its list fresh, in milliseconds.
+    /// For how long yet the list is fresh by the server's word, in milliseconds: what it said less the list's age.
     pub ttl_ms: Option<u64>,
     /// The server said that everybody is offered the same.
     pub public: bool,
@@ -84,7 +84,7 @@ impl Broker {
     ) -> Result<RawList, BrokerError> {
         let inner = &self.inner;
         let server = inner.usable_server(asker, server)?;
-        let snapshot = inner.snapshot_of(asker, &server).await?;
+        let (snapshot, fresh_for) = inner.snapshot_of(asker, &server).await?;
         let mut digest = Sha256::new();
         let mut items = Vec::new();
         // Looked up once: a server may have thousands of tools.
@@ -101,7 +101,7 @@ impl Broker {
         Ok(RawList {
             items,
             hash: catalog::Hash(digest).short(),
-            ttl_ms: snapshot.ttl_ms,
+            ttl_ms: fresh_for.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             public: snapshot.public,
         })
     }
@@ -177,16 +177,19 @@ impl Inner {
         &self,
         asker: &Asker,
         server: &Arc<Server>,
-    ) -> Result<Arc<Snapshot>, BrokerError> {
+    ) -> Result<(Arc<Snapshot>, Option<Duration>), BrokerError> {
         let servers = [Arc::clone(server)];
         let slots = self.catalogues.look(&servers, &asker.principal.user).await;
         let shown = slots.first().map(|(_, slot)| slot.shown());
-        let (snapshot, error) = shown.map_or((None, None), |shown| (shown.snapshot, shown.error));
-        snapshot.ok_or_else(|| {
+        let (snapshot, error, fresh_for) = shown.map_or((None, None, None), |shown| {
+            (shown.snapshot, shown.error, shown.fresh_for)
+        });
+        let snapshot = snapshot.ok_or_else(|| {
             error.unwrap_or_else(|| {
                 let detail = format!("{} was not listed in time", server.name);
                 Fault::new(ErrorCode::UpstreamTimeout, detail)
             })
-        })
+        });
+        Ok((snapshot?, fresh_for))
     }
 }
