@@ -97,6 +97,8 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; then nothing runs.
     pub async fn start(start: Start) -> Result<Self, StartError> {
+        // Before anything listens or a first key is made.
+        check(&start.source).map_err(first_of)?;
         let file = start.source.load()?;
         let listener = listen(&file).await?;
         let address = listener
@@ -330,6 +332,17 @@ pub(crate) fn complaint(fault: BrokerError) -> StartError {
         }
         None => fault.into(),
     }
+}
+
+/// The first of the complaints, and how many more there are.
+fn first_of(errors: Vec<ConfigError>) -> StartError {
+    let others = errors.len().saturating_sub(1);
+    let first = errors.into_iter().next();
+    let mut first = first.unwrap_or_else(|| ConfigError::at("config", "cannot be used"));
+    if others > 0 {
+        first.detail = format!("{} (and {others} more)", first.detail);
+    }
+    first.into()
 }
 
 /// What of the configuration a reload changes.

@@ -38,10 +38,14 @@ pub fn routes(document: &OpenApi) -> Vec<Route> {
                 verb,
                 path: path.clone(),
                 operation: operation.operation_id.unwrap_or_default(),
+                // A row of a table is one line.
                 summary: operation
                     .summary
                     .or(operation.description)
-                    .unwrap_or_default(),
+                    .unwrap_or_default()
+                    .split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" "),
             });
         }
     }
@@ -73,7 +77,9 @@ pub fn error_table() -> String {
     let mut text = String::from(
         "# Errors\n\nGenerated from `broker::ErrorCode`. Every failure is `application/problem+json` (RFC 9457) with \
          `code`, `retryable`, `executed` (`no`, `yes`, `unknown`: may the effect have happened?), `trace_id` and, \
-         where there is one, a `hint`.\n\n| code | title | HTTP | CLI exit | retryable |\n|---|---|---|---|---|\n",
+         where there is one, a `hint`. The CLI adds codes of its own, which no bridge answers: `usage` (exit 2), \
+         `bridge_unreachable` and `bridge_protocol` (4), `bridge_timeout` (8), `tool_error` (5), `local_io` (1) and \
+         `not_well`.\n\n| code | title | HTTP | CLI exit | retryable |\n|---|---|---|---|---|\n",
     );
     for code in ErrorCode::ALL {
         let (status, exit) = code.row();

@@ -1,6 +1,7 @@
 //! Logs on stderr, as JSON or text. Whatever they say, they hold no argument, result, token or header.
 
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::MakeWriter;
@@ -9,6 +10,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::LogFormat;
 use crate::config::sections::Log;
 use crate::traced::WithTrace;
+
+/// Levels by name.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// What libraries may say: rmcp tells whole messages at info, sqlx tells statements.
 const QUIET: [&str; 4] = ["rmcp=warn", "hyper=warn", "hyper_util=warn", "sqlx=warn"];
@@ -52,6 +56,31 @@ where
                 .finish(),
         ),
     }
+}
+
+/// Whether a level, or directives such as `info,broker=debug`, says what it seems to say: a word that is no level
+/// would be taken for the name of a module.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn check(level: &str) -> Result<(), String> {
+    let known = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    // Directives about spans hold commas and signs of their own.
+    if !level.contains('[') {
+        for directive in level.split(',') {
+            let word = directive.rsplit('=').next().unwrap_or_default();
+            if !known(word) {
+                return Err(crate::suggestion::unknown("level", word.trim(), LEVELS));
+            }
+        }
+    }
+    let parsed = EnvFilter::try_new(level).map(drop);
+    parsed.map_err(|_| {
+        format!(
+            "expected one of {}, or info,broker=debug",
+            LEVELS.join(", ")
+        )
+    })
 }
 
 fn filter(level: &str) -> EnvFilter {

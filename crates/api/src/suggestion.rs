@@ -2,6 +2,8 @@
 
 /// How alike two words must be (Jaro-Winkler) before one is offered for the other.
 const LIKENESS: f64 = 0.8;
+/// Most known words that are listed; no list of this version is longer.
+const MAX_LISTED: usize = 64;
 /// Longest part of a caller's word that is told back.
 const MAX_ECHO_CHARS: usize = 64;
 
@@ -17,7 +19,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// `unknown <what> `word`; did you mean `…`?`
+/// `unknown <what> `word`; did you mean `…`?`, or what is known where no word is near.
 #[must_use]
 pub(crate) fn unknown<'a>(
     what: &str,
@@ -25,9 +27,11 @@ pub(crate) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
     let shown = shorten(word);
-    match nearest(word, known) {
+    let known: Vec<&str> = known.into_iter().take(MAX_LISTED).collect();
+    match nearest(word, known.iter().copied()) {
         Some(meant) => format!("unknown {what} `{shown}`; did you mean `{meant}`?"),
-        None => format!("unknown {what} `{shown}`"),
+        None if known.is_empty() => format!("unknown {what} `{shown}`"),
+        None => format!("unknown {what} `{shown}`; known: {}", known.join(", ")),
     }
 }
 
@@ -56,6 +60,12 @@ mod tests {
         assert_eq!(nearest("argumets", known), Some("arguments"));
         assert_eq!(nearest("Timeout_MS", known), Some("timeout_ms"));
         assert_eq!(nearest("zebra", known), None);
+    }
+
+    #[test]
+    fn a_word_that_is_near_to_none_is_answered_with_all() {
+        let told = unknown("key", "zebra", ["lane", "timeout_ms"]);
+        assert_eq!(told, "unknown key `zebra`; known: lane, timeout_ms");
     }
 
     #[test]

@@ -41,9 +41,9 @@ fn main() -> ExitCode {
     // First: an agent's servers run under this program as their supervisor.
     transports::supervise::run_if_supervisor();
     let arguments = usage::spelled_out(std::env::args_os());
-    let outcome = match CommandLine::try_parse_from(arguments) {
+    let outcome = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => run(&line),
-        Err(error) => usage::refuse(&error),
+        Err(error) => usage::refuse(&error, &arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::failure::Failure;
+
 /// A duration or time was not understood.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is no duration; write 500ms, 30s, 5m, 2h or 7d")]
@@ -30,14 +32,29 @@ pub(crate) fn duration(text: &str) -> Result<Duration, BadDuration> {
     millis.map(Duration::from_millis).ok_or_else(bad)
 }
 
-/// A duration means that long ago; anything else goes to the bridge as it is (RFC 3339).
-#[must_use]
-pub(crate) fn since(text: &str) -> String {
-    match duration(text) {
-        Ok(ago) => rfc3339(SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH)),
-        Err(_no_duration) => text.to_owned(),
+/// A duration means that long ago; what may be a time goes to the bridge as it is (RFC 3339).
+///
+/// # Errors
+/// A usage failure for what begins with no date.
+pub(crate) fn since(text: &str) -> Result<String, Failure> {
+    if let Ok(ago) = duration(text) {
+        let then = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+        return Ok(rfc3339(then));
     }
+    let date = text.as_bytes().get(..DATE_BYTES).unwrap_or_default();
+    let dated = !date.is_empty()
+        && date
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'-');
+    if dated {
+        return Ok(text.to_owned());
+    }
+    Err(Failure::usage(format!("`{text}` is no time"))
+        .hint("write how long ago (1h, 30m, 7d), or RFC 3339 (2026-01-31T00:00:00Z)"))
 }
+
+/// Characters of `2026-01-31`.
+const DATE_BYTES: usize = 10;
 
 /// `2026-11-21T07:30:00Z`.
 #[must_use]
@@ -91,6 +108,8 @@ mod tests {
         assert_eq!(at(0), "1970-01-01T00:00:00Z");
         assert_eq!(at(951_827_696), "2000-02-29T12:34:56Z");
         assert_eq!(at(1_795_246_200), "2026-11-21T07:30:00Z");
-        assert_eq!(since("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z");
+        let same = "2026-01-01T00:00:00Z";
+        assert_eq!(since(same).unwrap(), same);
+        assert!(since("yesterday").unwrap_err().hint.unwrap().contains("1h"));
     }
 }

@@ -78,13 +78,19 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Where the bridge is and in which workspace, without looking for a credential.
+    /// Where the bridge is and in which workspace, without looking for a credential; and the file of the token that was
+    /// named, if one was, as an absolute path.
     ///
     /// # Errors
     /// As [`Settings::resolve`].
-    pub(crate) fn whereabouts(globals: &Globals, places: &Places) -> Result<Self, Failure> {
+    pub(crate) fn whereabouts(
+        globals: &Globals,
+        places: &Places,
+    ) -> Result<(Self, Option<PathBuf>), Failure> {
         let profile = read_profile(globals.profile.as_deref(), &places.profiles())?;
-        Self::without_token(globals, &profile)
+        let named = globals.token_file.as_ref().or(profile.token_file.as_ref());
+        let named = named.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+        Ok((Self::without_token(globals, &profile)?, named))
     }
 
     fn without_token(globals: &Globals, profile: &Profile) -> Result<Self, Failure> {

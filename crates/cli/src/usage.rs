@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, error::Error};
+use clap::{Command, CommandFactory as _, error::Error};
 
 use crate::failure::Failure;
 use crate::options::CommandLine;
@@ -36,6 +36,12 @@ const VALUED: [&str; 5] = [
     "--max-bytes",
 ];
 
+/// What somebody types who looks for the daemon.
+const DAEMON_VERBS: [&str; 3] = ["serve", "start", "daemon"];
+
+/// What begins the lines of clap that are no message.
+const ENDS: [&str; 3] = ["Usage:", "tip:", "For more information"];
+
 /// A verb less alike than this is no near miss.
 const NEAR: f64 = 0.75;
 
@@ -60,25 +66,60 @@ pub(crate) fn spelled_out(arguments: impl Iterator<Item = OsString>) -> Vec<OsSt
     words
 }
 
+/// The verb on a command line, as far as it is one: its words and what clap knows of it.
+fn verb_of(arguments: &[OsString]) -> (Vec<String>, Command) {
+    let mut command = CommandLine::command();
+    let mut path = Vec::new();
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        if VALUED.contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            let Some(verb) = command.find_subcommand(word).cloned() else {
+                break;
+            };
+            path.push(verb.get_name().to_owned());
+            command = verb;
+        }
+    }
+    (path, command)
+}
+
+/// What to say when a verb of two words has one.
+fn halved(path: &[String], command: &Command) -> Failure {
+    let verb = path.join(" ");
+    let more: Vec<&str> = command
+        .get_subcommands()
+        .map(Command::get_name)
+        .filter(|name| *name != "help")
+        .collect();
+    Failure::usage(format!("`{verb}` needs a second word: {}", more.join(", ")))
+        .hint(format!("see `paperbot-mcp {verb} --help`"))
+}
+
 /// Help and version are answers; anything else is a usage failure in one line.
 ///
 /// # Errors
 /// Always, but for help and version.
-pub(crate) fn refuse(error: &Error) -> Result<(), Failure> {
+pub(crate) fn refuse(error: &Error, arguments: &[OsString]) -> Result<(), Failure> {
+    let (path, command) = verb_of(arguments);
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error
             .print()
             .map_err(|error| Failure::local_io("stdout", &error)),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            if !path.is_empty() {
+                return Err(halved(&path, &command));
+            }
             Err(Failure::usage("a verb is missing").hint(
                 "the first three: find WORDS, help REF, call REF k=v; all: paperbot-mcp --help",
             ))
         }
-        _ => Err(explained(error)),
+        _ => Err(explained(error, &path)),
     }
 }
 
-fn explained(error: &Error) -> Failure {
+fn explained(error: &Error, path: &[String]) -> Failure {
     let word = [ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
         .iter()
         .find_map(|kind| single(error, *kind))
@@ -94,9 +135,35 @@ fn explained(error: &Error) -> Failure {
         suggestions.iter().find_map(|kind| single(error, *kind))
     });
     let failure = Failure::usage(message);
+    if no_verb && path.is_empty() && DAEMON_VERBS.contains(&word.as_str()) {
+        return failure
+            .hint("the bridge is a program of its own: `paperbot-mcpd serve --config FILE`");
+    }
+    let given = single(error, ContextKind::InvalidArg).unwrap_or_default();
+    if let Some(form) = form_of(error.kind(), path, &given) {
+        let near = near.map_or(String::new(), |near| format!("; or did you mean `{near}`?"));
+        return failure.hint(format!("{form}{near}"));
+    }
     match near {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
         None => failure.hint("see `paperbot-mcp --help`, or `paperbot-mcp VERB --help`"),
+    }
+}
+
+/// How a verb takes what it was given in another form.
+fn form_of(kind: ErrorKind, path: &[String], given: &str) -> Option<&'static str> {
+    if kind != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let words: Vec<&str> = path.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["call" | "prompt"] if given.starts_with('-') => {
+            Some("arguments are given as name=value, as in `call demo.add a=1 b=2`")
+        }
+        ["server", "add" | "set"] if !given.starts_with("--") => {
+            Some("put the command after `--`, as in `server add NAME -- npx -y PACKAGE`")
+        }
+        _ => None,
     }
 }
 
@@ -115,7 +182,7 @@ fn first_line(error: &Error) -> String {
     let mut lines = body
         .lines()
         .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:"))
+        .take_while(|line| !ENDS.iter().any(|end| line.starts_with(end)))
         .filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("wrong usage").to_owned();
     lines.fold(first, |whole, line| format!("{whole} {line}"))

@@ -102,6 +102,10 @@ impl Auth {
     /// [`ConfigError`] with the first complaint.
     pub fn check(&self) -> Result<(), ConfigError> {
         for origin in &self.trusted_origins {
+            if origin == "*" {
+                let detail = "`*` is refused on purpose: any page could ask in its visitor's name; name each origin";
+                return Err(ConfigError::at("/auth/trusted_origins", detail));
+            }
             let parsed = Url::parse(origin);
             if !parsed.is_ok_and(|url| url.host_str().is_some() && matches!(url.path(), "" | "/")) {
                 let detail = "expected scheme://host or scheme://host:port";

@@ -11,6 +11,8 @@ use crate::suggestion;
 
 /// Environment variables that override keys: `PAPERBOT__SESSIONS__IDLE_S=60`.
 const PREFIX: &str = "PAPERBOT__";
+/// What every variable of these programs begins with.
+const FAMILY: &str = "PAPERBOT_";
 /// Largest file read; a thousand servers take a tenth of it.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -50,7 +52,7 @@ impl Source {
     pub fn new(path: Option<PathBuf>) -> Self {
         let mut environment: Vec<_> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with(PREFIX))
+            .filter(|(name, _)| name.starts_with(PREFIX) || meant_by(name).is_some())
             .collect();
         environment.sort();
         Self { path, environment }
@@ -66,6 +68,10 @@ impl Source {
             None => File::default(),
         };
         for (name, value) in &self.environment {
+            if let Some(meant) = meant_by(name) {
+                let detail = format!("sets nothing; did you mean {meant}?");
+                return Err(ConfigError::at(name, &detail));
+            }
             file = overridden(&file, name, value)?;
         }
         check(&file).map_err(|error| self.named(error))?;
@@ -82,6 +88,17 @@ impl Source {
             _ => error,
         }
     }
+}
+
+/// The variable that was meant by one with a single underscore after the programs' name: `PAPERBOT_LISTEN`.
+pub(super) fn meant_by(name: &str) -> Option<String> {
+    if name.starts_with(PREFIX) {
+        return None;
+    }
+    let rest = name.strip_prefix(FAMILY)?;
+    let section = rest.split("__").next()?.to_ascii_lowercase();
+    let tree = serde_json::to_value(File::default()).ok()?;
+    tree.get(&section).map(|_| format!("{PREFIX}{rest}"))
 }
 
 fn shown(path: &Path) -> String {
@@ -120,13 +137,22 @@ pub fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
             Some(at) if at.line() > 0 => format!("{name}:{}:{}", at.line(), at.column()),
             _ => name.to_owned(),
         };
-        ConfigError::at(&place, &told(&error))
+        let line = error.location().and_then(|at| {
+            let before = usize::try_from(at.line()).ok()?.checked_sub(1)?;
+            text.lines().nth(before)
+        });
+        ConfigError::at(&place, &told(&error, line.unwrap_or_default()))
     })
 }
 
-fn told(error: &serde_saphyr::Error) -> String {
+/// A complaint of the reader in our words; `line` is the one it is about, never quoted.
+fn told(error: &serde_saphyr::Error, line: &str) -> String {
     use serde_saphyr::Error;
     match error.without_snippet() {
+        Error::DuplicateMappingKey { key, .. } => match key {
+            Some(key) => format!("the key `{}` is there twice", suggestion::shorten(key)),
+            None => "a key is there twice".to_owned(),
+        },
         Error::SerdeUnknownField {
             field, expected, ..
         } => unknown_key("key", field, expected),
@@ -141,6 +167,14 @@ fn told(error: &serde_saphyr::Error) -> String {
             if text.contains("untagged enum Value") {
                 return "expected text in quotes, or {secret: NAME} with a reference such as env:NAME"
                     .to_owned();
+            }
+            if text.contains("sequence start") {
+                return if line.contains("command:") {
+                    "expected a list, the program and each argument by itself: [npx, -y, PACKAGE]"
+                } else {
+                    "expected a list: [ONE, OTHER]"
+                }
+                .to_owned();
             }
             unquoted(&text)
         }
@@ -162,7 +196,16 @@ fn unknown_key(what: &str, word: &str, known: &[&'static str]) -> String {
     if NOT_IN_THIS_VERSION.contains(&word) {
         return format!("`{word}` is not in this version");
     }
-    suggestion::unknown(what, word, known.iter().copied())
+    match word {
+        "args" if known.contains(&"command") => {
+            "unknown key `args`; arguments belong in `command`: [npx, -y, PACKAGE]".to_owned()
+        }
+        "mcpServers" if known.contains(&"servers") => {
+            "unknown key `mcpServers`; here it is `servers`; `paperbot-mcp config import FILE` turns such a file into ours"
+                .to_owned()
+        }
+        _ => suggestion::unknown(what, word, known.iter().copied()),
+    }
 }
 
 /// The configuration with one key overridden.
@@ -268,6 +311,8 @@ fn check(file: &File) -> Result<(), ConfigError> {
         }
     }
     file.auth.check()?;
+    crate::logging::check(&file.telemetry.log.level)
+        .map_err(|detail| ConfigError::at("/telemetry/log/level", &detail))?;
     for (place, zero) in [
         ("/limits/body_bytes", file.limits.body_bytes == 0),
         ("/limits/result_bytes", file.limits.result_bytes == 0),

@@ -205,6 +205,86 @@ fn what_no_type_can_say_is_told_with_the_files_name() {
 }
 
 #[test]
+fn frequent_slips_in_a_file_are_told_in_words() {
+    for (yaml, words) in [
+        (
+            "servers: {a: {transport: stdio, command: npx -y hunter2}}",
+            "[npx, -y, PACKAGE]",
+        ),
+        (
+            "servers: {a: {transport: http}}",
+            "known: stdio, streamable_http, sse, tunnel",
+        ),
+        (
+            "servers: {a: {transport: stdio, command: [x], isolation: everyone}}",
+            "known: shared, user, lane, call",
+        ),
+        ("zebra: 1", "known: listen, public_url"),
+        (
+            "servers: {a: {transport: stdio, command: [x], args: [y]}}",
+            "arguments belong in `command`",
+        ),
+        ("mcpServers: {}", "paperbot-mcp config import FILE"),
+        (
+            "servers:\n  a: {transport: stdio, command: [x]}\n  a: {transport: stdio, command: [x]}\n",
+            "bridge.yaml:3:3: the key `a` is there twice",
+        ),
+    ] {
+        let told = complaint(yaml);
+        assert!(told.contains(words), "{yaml}: {told}");
+        assert!(
+            !told.contains("hunter2") && !told.contains("Options"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_told_and_others_of_the_family_stay() {
+    for (name, meant) in [
+        (
+            "PAPERBOT_SESSIONS__IDLE_S",
+            "did you mean PAPERBOT__SESSIONS__IDLE_S?",
+        ),
+        ("PAPERBOT_LISTEN", "did you mean PAPERBOT__LISTEN?"),
+    ] {
+        let told = with(&[(name, "60")]).unwrap_err().to_string();
+        assert!(told.contains(meant), "{told}");
+    }
+    for name in [
+        "PAPERBOT_TOKEN",
+        "PAPERBOT_CONFIG",
+        "PAPERBOT_URL",
+        "PAPERBOT_LOG",
+    ] {
+        assert_eq!(super::source::meant_by(name), None, "{name}");
+    }
+}
+
+#[test]
+fn levels_are_levels_and_every_origin_is_named() {
+    let level = |level| with(&[("PAPERBOT__TELEMETRY__LOG__LEVEL", level)]);
+    for good in [
+        "info",
+        "WARN",
+        "off",
+        "info,broker=debug",
+        "broker=trace",
+        "[call{id=1}]=debug",
+    ] {
+        assert!(level(good).is_ok(), "{good}");
+    }
+    for bad in ["loud", "info,broker", "broker=loud", ""] {
+        let told = level(bad).unwrap_err().to_string();
+        assert!(told.contains("/telemetry/log/level"), "{told}");
+    }
+    let told = level("loud").unwrap_err().to_string();
+    assert!(told.contains("error, warn, info, debug, trace"), "{told}");
+    let told = with(&[("PAPERBOT__AUTH__TRUSTED_ORIGINS", "['*']")]);
+    assert!(told.unwrap_err().to_string().contains("on purpose"));
+}
+
+#[test]
 fn values_without_sense_are_refused() {
     for (name, value) in [
         ("PAPERBOT__STORE", "mysql://x"),

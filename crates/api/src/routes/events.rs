@@ -28,8 +28,8 @@ fn kinds(values: &[String]) -> Result<Vec<EventKind>, Refused> {
         .flat_map(|value| value.split(','))
         .map(|word| {
             let unknown = || {
-                let shown = crate::suggestion::shorten(word);
-                Refused::invalid(format!("unknown event type `{shown}`"))
+                let known = EventKind::ALL.iter().map(|kind| kind.as_str());
+                Refused::invalid(crate::suggestion::unknown("event type", word.trim(), known))
             };
             EventKind::parse(word.trim()).ok_or_else(unknown)
         })

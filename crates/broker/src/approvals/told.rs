@@ -88,11 +88,11 @@ pub(crate) fn required(row: &ApprovalRow, token: Option<String>) -> BrokerError 
     let mut fault = Fault::new(ErrorCode::ConfirmationRequired, detail);
     let hint = match row.state {
         ApprovalState::Approved => {
-            "it is approved: send the same call with the approval's confirm_token".to_owned()
+            "it is approved: send the same call with the approval's confirm_token (`--confirm TOKEN`)".to_owned()
         }
         _ => format!(
-            "somebody who may approve runs `paperbot-mcp approve {}` at a terminal; then send the same call with the \
-             confirm_token that gives",
+            "somebody who may approve runs `paperbot-mcp approve {}` at a terminal and gets a token; then send the \
+             same call with it as confirm_token (`--confirm TOKEN`)",
             row.id
         ),
     };

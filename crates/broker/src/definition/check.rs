@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use sessions::{Isolation, Target};
-use transports::outbound::check_url;
+use transports::outbound::{OutboundError, check_url};
 use transports::{
     Endpoint, HttpSpec, OutboundPolicy, ServerName, ServerSpec, StdioSpec, Timeouts, WireLimits,
 };
@@ -275,7 +275,13 @@ impl Complaints<'_> {
                 "must hold no user or password; use headers with a secret",
             );
         } else if let Err(error) = check_url(&url, outbound) {
-            self.add("/url", error.to_string());
+            let way = match error {
+                OutboundError::Refused { .. } if !outbound.allow_private => {
+                    "; set `allow_private: true` for it in the bridge's file"
+                }
+                _ => "",
+            };
+            self.add("/url", format!("{error}{way}"));
         }
         if url.query_pairs().any(|(key, _)| looks_secret(&key)) {
             self.add(

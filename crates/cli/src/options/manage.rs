@@ -214,7 +214,7 @@ pub(crate) enum Key {
 pub(crate) enum User {
     /// List users with their workspaces and roles
     List,
-    /// Make a user, or replace the roles of one that is there
+    /// Make a user (an operator of `default` unless told otherwise), or replace the roles of one that is there
     Create {
         /// The user
         name: String,

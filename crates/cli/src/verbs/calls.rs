@@ -35,7 +35,7 @@ pub(crate) async fn run(desk: &Desk, verb: &Calls) -> Result<(), Failure> {
             let ask = Ask::get("/v1/calls")
                 .query("state", state.clone())
                 .query("ref", reference.clone())
-                .query("since", since.as_deref().map(moment::since));
+                .query("since", since.as_deref().map(moment::since).transpose()?);
             let body = desk.ask(ask).await?.value()?;
             desk.output.list("calls", &body, one_line_of)
         }

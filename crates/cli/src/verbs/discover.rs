@@ -178,7 +178,9 @@ fn explain(item: &Value, schema: bool) -> String {
         } else {
             format!("; did you mean {}?", near.join(", "))
         };
-        return format!("{reference} not found{meant}");
+        return format!(
+            "{reference} not found{meant}; `paperbot-mcp find WORDS` lists what there is"
+        );
     }
     let shape = screen::one_line(text(item, "shape"));
     let hash = screen::one_line(text(item, "hash"));

@@ -37,7 +37,15 @@ pub(crate) async fn run(desk: &Desk, verb: &Key) -> Result<(), Failure> {
                 expires_in_s: expires.map(|after| after.as_secs().max(1)),
                 name: name.clone(),
             });
-            show(desk, Ask::post("/v1/keys", wish.to_string().into_bytes())).await
+            let made = show(desk, Ask::post("/v1/keys", wish.to_string().into_bytes())).await;
+            made.map_err(|mut failure| {
+                if failure.code == "resource_not_found" && failure.hint.is_none() {
+                    failure.hint = Some(format!(
+                        "`paperbot-mcp user create {user}` makes the user; `user list` lists all"
+                    ));
+                }
+                failure
+            })
         }
         Key::Rotate { id, overlap, now } => {
             let wish = json!(RotateKey {

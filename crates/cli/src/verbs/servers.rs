@@ -215,9 +215,7 @@ fn described(definition: &Definition) -> Result<Value, Failure> {
         }
         let mut values = Map::new();
         for pair in pairs {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("`{pair}` is no NAME=VALUE")))?;
+            let (name, value) = named(member, pair)?;
             values.insert(name.to_owned(), plain_or_secret(value));
         }
         members.insert(member.to_owned(), Value::Object(values));
@@ -226,6 +224,21 @@ fn described(definition: &Definition) -> Result<Value, Failure> {
         members.insert("isolation".to_owned(), isolation.as_str().into());
     }
     Ok(Value::Object(members))
+}
+
+/// Splits `NAME=VALUE`. What does not fit is not told back: it may hold a secret.
+fn named<'a>(member: &str, pair: &'a str) -> Result<(&'a str, &'a str), Failure> {
+    let header = member == "headers";
+    pair.split_once('=')
+        .filter(|(name, _)| !name.is_empty() && !(header && name.contains(':')))
+        .ok_or_else(|| {
+            let form = if header {
+                "--header takes NAME=VALUE, as in --header 'Authorization=Bearer env:TOKEN'"
+            } else {
+                "--env takes NAME=VALUE, as in --env LOG_LEVEL=debug"
+            };
+            Failure::usage(form)
+        })
 }
 
 fn from_file(path: &std::path::Path) -> Result<Map<String, Value>, Failure> {

@@ -520,6 +520,16 @@ fn what_a_person_still_has_to_do_is_said() {
     );
     let asked = notes(&["vscode"]);
     assert!(asked.contains("asks for the key"), "{asked}");
+    let named = notes(&["cursor", "--token-file", "/keys/mine"]);
+    assert!(
+        named.contains("/keys/mine") && !named.contains("admin.key"),
+        "{named}"
+    );
+    for bad in [["--server", "no such"], ["--name", "my server"]] {
+        let ended = program.run(&[&["connect", "cursor"], &bad[..]].concat());
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(bad[0]), "{ended:?}");
+    }
     let started = notes(&["cursor", "--via", "stdio"]);
     assert!(started.contains("not in PATH"), "{started}");
     let open = notes(&["cursor", "--url", "http://bridge.example"]);

@@ -144,6 +144,64 @@ fn near_misses_say_what_was_meant() {
 }
 
 #[test]
+fn lines_in_another_form_say_which_form_there_is() {
+    let program = Program::alone();
+    for (line, said) in [
+        (vec!["serve"], "paperbot-mcpd serve"),
+        (vec!["session"], "open, list, inspect, close, refresh"),
+        (vec!["calls"], "list, get, wait, cancel, input"),
+        (vec!["call", "demo.add", "--a", "1"], "name=value"),
+        (vec!["server", "add", "x", "npx", "-y", "foo"], "after `--`"),
+        (vec!["calls", "list", "--since", "yesterday"], "1h"),
+        (vec!["audit", "list", "--until", "yesterday"], "RFC 3339"),
+        (
+            vec![
+                "server",
+                "add",
+                "x",
+                "--at",
+                "https://a.example",
+                "--header",
+                "Authorization: Bearer hunter2=",
+            ],
+            "--header takes NAME=VALUE",
+        ),
+        (vec!["find", "-n", "many"], "many"),
+    ] {
+        let ended = program.run(&line);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (2, ""),
+            "{line:?}: {ended:?}"
+        );
+        assert!(ended.stderr.contains(said), "{line:?}: {ended:?}");
+        assert!(!ended.stderr.contains("For more information"), "{ended:?}");
+        assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+    }
+    let help = program.run(&["user", "create", "--help"]).ok();
+    assert!(help.contains("an operator of `default`"), "{help}");
+}
+
+#[test]
+fn a_key_for_nobody_says_how_to_make_the_user() {
+    let bridge = Bridge::saying(404, problem("resource_not_found", 404));
+    let error = Program::with(&bridge)
+        .run(&["key", "create", "ann"])
+        .error();
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.contains("paperbot-mcp user create ann"), "{hint}");
+}
+
+#[test]
+fn help_for_no_tool_names_the_verb_that_finds_some() {
+    let items = json!({"items": [{"ref": "demo.nope", "missing": true}]});
+    let bridge = Bridge::saying(200, items);
+    let ended = Program::with(&bridge).run(&["help", "demo.nope"]);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("paperbot-mcp find WORDS"), "{said}");
+}
+
+#[test]
 fn a_token_is_never_an_argument_and_never_shown() {
     let bridge = Bridge::saying(401, problem("unauthenticated", 401));
     let program = Program::with(&bridge);

@@ -42,23 +42,30 @@ pub(crate) async fn audit(desk: &Desk, audit: &Audit) -> Result<(), Failure> {
     }
 }
 
-fn base(query: &AuditQuery) -> Ask {
-    Ask::get("/v1/audit")
-        .query("since", query.since.as_deref().map(moment::since))
-        .query("until", query.until.as_deref().map(moment::since))
+fn base(query: &AuditQuery) -> Result<Ask, Failure> {
+    let ask = Ask::get("/v1/audit")
+        .query(
+            "since",
+            query.since.as_deref().map(moment::since).transpose()?,
+        )
+        .query(
+            "until",
+            query.until.as_deref().map(moment::since).transpose()?,
+        )
         .query("user", query.user.clone())
         .query("ref", query.reference.clone())
-        .query("outcome", query.outcome.clone())
+        .query("outcome", query.outcome.clone());
+    Ok(ask)
 }
 
 async fn list(desk: &Desk, query: &AuditQuery) -> Result<(), Failure> {
-    let body = desk.ask(base(query)).await?.value()?;
+    let body = desk.ask(base(query)?).await?.value()?;
     desk.output.list("audit", &body, audit_line)
 }
 
 /// Passes the lines on as they come: an export may be larger than memory.
 async fn export(desk: &Desk, query: &AuditQuery) -> Result<(), Failure> {
-    let ask = base(query)
+    let ask = base(query)?
         .query("format", Some("ndjson"))
         .header("accept", Some("application/x-ndjson"));
     let opening = tokio::time::timeout(LONG_WAIT, desk.bridge.open(ask)).await;

@@ -46,7 +46,8 @@ pub(crate) fn connect(
         let wanted = skill::wanted(connect.host, connect.scope, places)?;
         return bring_about(&wanted, connect.write, output).map(drop);
     }
-    let settings = Settings::whereabouts(globals, places)?;
+    check_names(connect)?;
+    let (settings, token_file) = Settings::whereabouts(globals, places)?;
     let server = connect.server.as_deref();
     let path = server.map_or("/mcp".to_owned(), |server| {
         format!("/mcp/{}", segment(server))
@@ -84,17 +85,32 @@ pub(crate) fn connect(
         path: file,
     };
     if bring_about(&wanted, connect.write, output)? {
-        explain(connect, &settings, output, places);
+        let key = token_file.unwrap_or_else(|| places.admin_key());
+        explain(connect, &settings, output, &key);
     }
     Ok(())
 }
 
+/// Names that hosts and the bridge take.
+fn check_names(connect: &Connect) -> Result<(), Failure> {
+    if let Some(server) = &connect.server {
+        transports::ServerName::new(server)
+            .map_err(|error| Failure::usage(format!("--server: {error}")))?;
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    match &connect.name {
+        Some(name) if name.is_empty() || !name.chars().all(plain) => Err(Failure::usage(
+            "--name takes letters, digits, `-` and `_`: hosts make names of tools of it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What is left for a person to do.
-fn explain(connect: &Connect, settings: &Settings, output: &Output, places: &Places) {
-    let key = places.admin_key();
+fn explain(connect: &Connect, settings: &Settings, output: &Output, key: &Path) {
     match (connect.via, connect.host) {
         (Via::Http, Host::Vscode) => output.note(&format!(
-            "VS Code asks for the key when it starts the server; the first start of the bridge left one in {}",
+            "VS Code asks for the key when it starts the server; look for it in {}",
             key.display()
         )),
         (Via::Http, _) => output.note(&format!(
