@@ -1,6 +1,7 @@
 //! A bridge and an agent with a line between them that breaks, and a caller who does not give up.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,15 @@ const TERMINAL: [&str; 5] = [
     "outcome_unknown",
 ];
 
+/// A line on stderr that also a passing test shows: the harness captures what the macros print, not what is written.
+///
+/// # Panics
+/// When stderr cannot be written.
+pub fn aloud(line: &str) {
+    let written = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    written.unwrap_or_else(|error| panic!("stderr: {error}"));
+}
+
 /// The seed of this run, printed; `PAPERBOT_SEED` runs one again.
 ///
 /// # Panics
@@ -52,7 +62,7 @@ pub fn seeded(what: &str) -> StdRng {
         seed.parse()
             .unwrap_or_else(|error| panic!("PAPERBOT_SEED: {error}"))
     });
-    eprintln!("{what}: PAPERBOT_SEED={seed}");
+    aloud(&format!("{what}: PAPERBOT_SEED={seed}"));
     StdRng::seed_from_u64(seed)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testkit::chaos::{Rig, Story, TOOLS, calls, seeded, storm, token};
+use testkit::chaos::{Rig, Story, TOOLS, aloud, calls, seeded, storm, token};
 use testkit::gate::Weather;
 use testkit::peer::{FIRST_FRAGMENT, NEXT_FRAGMENT, Peer, WHOLE_TEXT};
 use testkit::{Bridge, eventually};
@@ -142,10 +142,10 @@ async fn broken_lines_lose_no_result_and_double_no_effect() {
     rig.gate.set(Weather::Fair);
     rig.online().await;
     let sum = check(&rig, &stories, (CALLS, &Kills::default())).await;
-    eprintln!(
+    aloud(&format!(
         "{CALLS} calls, the line broken {} times: {sum:?}",
         broken.load(Ordering::SeqCst)
-    );
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,10 +186,10 @@ async fn killed_agents_and_bridges_lose_no_result_and_double_no_effect() {
     rig.kill_bridge().await;
     rig.online().await;
     let sum = check(&rig, &stories, (CALLS, &kills)).await;
-    eprintln!(
+    aloud(&format!(
         "{CALLS} calls, {KILLS} kills, the line broken {} times: {sum:?}",
         broken.load(Ordering::SeqCst)
-    );
+    ));
 }
 
 /// A minute, killed in its sixth second: longer than any timer of the tunnel, so that none of them ends the call.
@@ -278,9 +278,9 @@ async fn a_flood_of_logs_past_readers_who_do_not_read_is_bounded_counted_and_har
         .iter()
         .map(|log| log["data"]["dropped_lines"].as_u64().unwrap())
         .sum();
-    eprintln!(
+    aloud(&format!(
         "{MESSAGES} messages: {texts} kept, {dropped} counted as dropped, the bridge grew by {growth} KiB"
-    );
+    ));
     let texts = u64::try_from(texts).unwrap();
     assert!(texts + dropped <= MESSAGES, "counted more than there was");
     assert!(texts + dropped >= MESSAGES, "lost and not counted");
