@@ -144,11 +144,12 @@ impl<W: Waiter> LinkMachine<W> {
     }
 
     fn result(&mut self, req_id: ReqId, result: CallResult) {
+        let dismissed = self.was_dismissed(&req_id);
         match self.calls.get_mut(&req_id) {
             Some(call) if call.is_open() => self.end(&req_id, Some(Ending::Result(result))),
             // The first one counts; it is acknowledged when it is settled.
             Some(call) => call.has_result = true,
-            None if self.recent.contains(&req_id) || self.was_dismissed(&req_id) => {
+            None if dismissed || self.recent.contains(&req_id) => {
                 self.send(Some(&req_id), &Payload::ResultAck);
             }
             None => self.out.push(Output::AskFate(req_id)),
