@@ -9,9 +9,9 @@ use crate::tunnel::frame::{CallResult, Failure, FailureCode};
 pub(super) fn of(error: RequestError) -> CallResult {
     let code = match &error {
         RequestError::Timeout { .. } => FailureCode::Timeout,
+        RequestError::Exited { .. } => FailureCode::UpstreamExited,
         RequestError::Canceled { .. } => FailureCode::Canceled,
         RequestError::NoSuchTool { .. } => FailureCode::ToolNotFound,
-        RequestError::Exited { .. } => FailureCode::UpstreamExited,
         RequestError::Rpc { .. }
         | RequestError::Protocol { .. }
         | RequestError::TooLarge { .. } => FailureCode::ProtocolError,

@@ -149,7 +149,7 @@ impl<W: Waiter> LinkMachine<W> {
             Some(call) if call.is_open() => self.end(&req_id, Some(Ending::Result(result))),
             // The first one counts; it is acknowledged when it is settled.
             Some(call) => call.has_result = true,
-            None if dismissed || self.recent.contains(&req_id) => {
+            None if self.recent.contains(&req_id) || dismissed => {
                 self.send(Some(&req_id), &Payload::ResultAck);
             }
             None => self.out.push(Output::AskFate(req_id)),
