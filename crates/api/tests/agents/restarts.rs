@@ -262,6 +262,41 @@ async fn what_an_agent_finished_meanwhile_is_taken_and_what_nobody_knows_is_not(
     bridge.end(Signal::SIGKILL).await;
 }
 
+/// A plain read has no row before its end: the next bridge never heard of those under way.
+#[tokio::test]
+async fn an_agent_that_stops_the_reads_of_a_killed_bridge_as_it_is_told_stays_connected() {
+    let home = tempfile::tempdir().unwrap();
+    let (bridge, mut agent, token) = ready(home.path()).await;
+    let mut callers = Vec::new();
+    let mut reads = Vec::new();
+    for _ in 0..4 {
+        let body = json!({"ref": "laptop-files.look", "timeout_ms": 60_000}).to_string();
+        let request = format!(
+            "POST /v1/calls HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            bridge.address,
+            bridge.key,
+            body.len()
+        );
+        let mut caller = tokio::net::TcpStream::connect(bridge.address)
+            .await
+            .unwrap();
+        caller.write_all(request.as_bytes()).await.unwrap();
+        callers.push(caller);
+        reads.push(agent.invoked().await.0);
+    }
+    bridge.end(Signal::SIGKILL).await;
+    let bridge = Daemon::start(home.path()).await;
+    let running: Vec<&str> = reads.iter().map(String::as_str).collect();
+    let mut agent = Agent::resume(bridge.address, ("laptop", &token), &running, &[]).await;
+    assert_eq!(agent.welcome["resume"]["cancel"], json!(reads));
+    let stopped = json!({"ok": false, "exit_code": null, "canceled": true, "error": {"code": "canceled", "message": "stopped"}});
+    for read in &reads {
+        agent.result(read, &stopped).await;
+        assert_eq!(agent.expect("RESULT_ACK").await["req_id"], read.as_str());
+    }
+    bridge.end(Signal::SIGKILL).await;
+}
+
 #[tokio::test]
 async fn a_planned_end_of_the_bridge_leaves_the_call_to_its_agent() {
     let home = tempfile::tempdir().unwrap();
