@@ -64,7 +64,8 @@ where
 /// # Errors
 /// What is wrong, in words.
 pub(crate) fn check(level: &str) -> Result<(), String> {
-    let known = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    // No word at all would be read as `error`.
+    let known = |word: &str| !word.trim().is_empty() && word.trim().parse::<LevelFilter>().is_ok();
     // Directives about spans hold commas and signs of their own.
     if !level.contains('[') {
         for directive in level.split(',') {

@@ -241,9 +241,10 @@ struct Known {
 impl Front {
     fn claim<'a>(&self, request: &'a Request<Body>, live: &Live) -> Result<Claim<'a>, Refused> {
         let workspace = workspace(request.headers())?;
-        let presented = match self.app.open_access {
-            true => None,
-            false => Some(Presented::of(request, live)?),
+        let presented = if self.app.open_access {
+            None
+        } else {
+            Some(Presented::of(request, live)?)
         };
         let forgery = presented
             .as_ref()

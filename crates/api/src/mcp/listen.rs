@@ -255,8 +255,7 @@ impl Listen {
             }
             ("notifications/message", To::Legacy(_)) => self.visit.client.wants(level_of(params)),
             // Tasks are polled. A shared session's server says this to all, and a task is one user's.
-            ("notifications/tasks/status", _) => false,
-            (_, To::Legacy(_)) => true,
+            (method, To::Legacy(_)) => method != "notifications/tasks/status",
             // A modern client gets what it asked for and nothing else.
             (_, To::Modern(_)) => false,
         };

@@ -268,11 +268,11 @@ mod tests {
         let mut reader = log.read(0);
         let answer = "x".repeat(1024 * 1024);
         // Far more than may wait, and more answers than frames may be kept.
-        for _ in 0..MAX_BYTES / answer.len() + 1 {
+        for _ in 0..=MAX_BYTES / answer.len() {
             log.push(&message(&answer, Weight::Answer));
             assert!(text(&mut reader).await.unwrap().contains(&answer));
         }
-        for _ in 0..KEPT_FRAMES + 1 {
+        for _ in 0..=KEPT_FRAMES {
             log.push(&message("answer", Weight::Answer));
             assert!(text(&mut reader).await.is_some());
         }

@@ -229,8 +229,9 @@ fn described(definition: &Definition) -> Result<Value, Failure> {
 /// Splits `NAME=VALUE`. What does not fit is not told back: it may hold a secret.
 fn named<'a>(member: &str, pair: &'a str) -> Result<(&'a str, &'a str), Failure> {
     let header = member == "headers";
+    let wrong = |name: &str| name.is_empty() || (header && name.contains(':'));
     pair.split_once('=')
-        .filter(|(name, _)| !name.is_empty() && !(header && name.contains(':')))
+        .filter(|(name, _)| !wrong(name))
         .ok_or_else(|| {
             let form = if header {
                 "--header takes NAME=VALUE, as in --header 'Authorization=Bearer env:TOKEN'"

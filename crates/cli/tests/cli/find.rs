@@ -205,7 +205,7 @@ fn help_shows_the_signature_and_the_schema_only_where_it_says_more() {
     input_schema: {"type":"object"}
 
     x.same unchanged
-    x.nope not found; did you mean x.note?
+    x.nope not found; did you mean x.note?; `paperbot-mcp find WORDS` lists what there is
     "#);
     let seen = bridge.wait_for("GET /v1/tools/help");
     assert_eq!(seen.queries("ref"), ["everything.get-sum", "x.same"]);
