@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::clients;
+use tokio::process::{Child, Command};
+
+use crate::{clients, eventually};
 
 /// A definition of a real server, as YAML for the bridge's file.
 #[derive(Debug, Clone)]
@@ -199,4 +201,32 @@ pub fn http(name: &'static str, transport: &str, url: &str) -> Upstream {
         name,
         yaml: format!("    transport: {transport}\n    url: {url}\n    allow_private: true\n"),
     }
+}
+
+/// Starts `server-everything` on HTTP and waits for its port. `mode`: `streamableHttp` or `sse`.
+///
+/// # Panics
+/// When it does not start.
+pub async fn everything_on_http(mode: &str) -> (Child, u16) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let script = node_script("@modelcontextprotocol/server-everything/dist/index.js");
+    let child = Command::new("node")
+        .args([script.as_str(), mode])
+        .env("PORT", port.to_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    eventually("server-everything listens", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .ok()
+    })
+    .await;
+    (child, port)
 }

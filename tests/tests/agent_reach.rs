@@ -10,31 +10,7 @@ use serde_json::{Value, json};
 use testkit::chaos::token;
 use testkit::tunnel::{AGENT, Agent};
 use testkit::{Bridge, eventually, upstreams};
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
-
-/// Starts `server-everything` on HTTP and waits for its port.
-async fn everything_on_http(mode: &str) -> (Child, u16) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let script = upstreams::node_script("@modelcontextprotocol/server-everything/dist/index.js");
-    let child = Command::new("node")
-        .args([script.as_str(), mode])
-        .env("PORT", port.to_string())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    eventually("server-everything listens", || async {
-        tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .ok()
-    })
-    .await;
-    (child, port)
-}
 
 /// A bridge, and an agent with these servers that is about to come to it.
 async fn joined(servers: &str) -> (Bridge, Agent) {
@@ -92,8 +68,8 @@ async fn everything_is_reached(bridge: &Bridge, server: &str) {
 
 #[tokio::test]
 async fn servers_by_url_are_reached_through_an_agent_with_all_they_offer() {
-    let (_web, web) = everything_on_http("streamableHttp").await;
-    let (_old, old) = everything_on_http("sse").await;
+    let (_web, web) = upstreams::everything_on_http("streamableHttp").await;
+    let (_old, old) = upstreams::everything_on_http("sse").await;
     let servers = format!(
         "\x20 - {{name: web, type: streamable_http, url: \"http://127.0.0.1:{web}/mcp\"}}\n\
          \x20 - {{name: old, type: sse, url: \"http://127.0.0.1:{old}/sse\"}}\n"

@@ -7,31 +7,6 @@ use testkit::upstreams::{self, Upstream};
 use testkit::{Bridge, eventually};
 use tokio::process::{Child, Command};
 
-/// Starts `server-everything` on HTTP and waits for its port.
-async fn everything_on_http(mode: &str) -> (Child, u16) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let script = upstreams::node_script("@modelcontextprotocol/server-everything/dist/index.js");
-    let child = Command::new("node")
-        .args([script.as_str(), mode])
-        .env("PORT", port.to_string())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    eventually("server-everything listens", || async {
-        tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .ok()
-    })
-    .await;
-    (child, port)
-}
-
 async fn everything_works(bridge: &Bridge, server: &str) {
     let echo = format!("{server}.echo");
     bridge.wait_for_ref(&echo).await;
@@ -129,7 +104,7 @@ async fn everything_over_stdio() {
 
 #[tokio::test]
 async fn everything_over_streamable_http() {
-    let (_server, port) = everything_on_http("streamableHttp").await;
+    let (_server, port) = upstreams::everything_on_http("streamableHttp").await;
     let url = format!("http://127.0.0.1:{port}/mcp");
     let bridge = Bridge::start(vec![upstreams::http("web", "streamable_http", &url)]).await;
     everything_works(&bridge, "web").await;
@@ -137,7 +112,7 @@ async fn everything_over_streamable_http() {
 
 #[tokio::test]
 async fn everything_over_legacy_sse() {
-    let (_server, port) = everything_on_http("sse").await;
+    let (_server, port) = upstreams::everything_on_http("sse").await;
     let url = format!("http://127.0.0.1:{port}/sse");
     let bridge = Bridge::start(vec![upstreams::http("old", "sse", &url)]).await;
     everything_works(&bridge, "old").await;

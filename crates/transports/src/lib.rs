@@ -49,7 +49,7 @@ mod wishes;
 pub use connection::{ConnectOptions, Connection, Inbound, PeerInfo, ProcessFacts, Supervision};
 pub use error::{CloseReason, ConnectError, Executed, RequestError};
 pub use mirrored_params::{Mirror, mirrors};
-pub use name::{InvalidServerName, ServerName};
+pub use name::{InvalidServerName, MAX_SERVER_NAME_BYTES, ServerName};
 pub use open::{connect, connect_unless};
 pub use sandbox::{Level, Sandbox, SandboxFacts};
 pub use spec::{

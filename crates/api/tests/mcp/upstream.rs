@@ -569,22 +569,29 @@ async fn put(
     answer.await.unwrap_or_default()
 }
 
+fn sure() -> Value {
+    json!({"message": "Sure?", "requestedSchema": {"type": "object",
+        "properties": {"sure": {"type": "boolean"}}}})
+}
+
+fn both_said(user: &Value, roots: &Value) -> Value {
+    let said = format!(
+        "{} {}",
+        user["result"]["content"]["sure"], roots["result"]["roots"]
+    );
+    json!({"content": [{"type": "text", "text": said}]})
+}
+
 /// Asks the user and the client at once, as only old servers do.
 fn pair(inner: &Arc<Inner>, message: &Value) -> Response {
     let (sender, receiver) = mpsc::channel(64);
     let (message, inner) = (message.clone(), Arc::clone(inner));
     tokio::spawn(async move {
-        let asked = json!({"message": "Sure?", "requestedSchema": {"type": "object",
-            "properties": {"sure": {"type": "boolean"}}}});
         let (user, roots) = tokio::join!(
-            put(&inner, &sender, ("p-1", "elicitation/create", asked)),
+            put(&inner, &sender, ("p-1", "elicitation/create", sure())),
             put(&inner, &sender, ("p-2", "roots/list", json!({}))),
         );
-        let said = format!(
-            "{} {}",
-            user["result"]["content"]["sure"], roots["result"]["roots"]
-        );
-        let told = json!({"content": [{"type": "text", "text": said}]});
+        let told = both_said(&user, &roots);
         let _ = sender.send(result(&message, told, Era::Legacy)).await;
     });
     stream(receiver)
@@ -595,15 +602,9 @@ fn in_turn(inner: &Arc<Inner>, message: &Value) -> Response {
     let (sender, receiver) = mpsc::channel(64);
     let (message, inner) = (message.clone(), Arc::clone(inner));
     tokio::spawn(async move {
-        let asked = json!({"message": "Sure?", "requestedSchema": {"type": "object",
-            "properties": {"sure": {"type": "boolean"}}}});
-        let user = put(&inner, &sender, ("t-1", "elicitation/create", asked)).await;
+        let user = put(&inner, &sender, ("t-1", "elicitation/create", sure())).await;
         let roots = put(&inner, &sender, ("t-2", "roots/list", json!({}))).await;
-        let said = format!(
-            "{} {}",
-            user["result"]["content"]["sure"], roots["result"]["roots"]
-        );
-        let told = json!({"content": [{"type": "text", "text": said}]});
+        let told = both_said(&user, &roots);
         let _ = sender.send(result(&message, told, Era::Legacy)).await;
     });
     stream(receiver)

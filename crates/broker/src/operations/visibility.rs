@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sessions::SessionKey;
-use transports::ServerName;
+use transports::{MAX_SERVER_NAME_BYTES, ServerName};
 
 use super::Inner;
 use crate::agents::{Aim, Owner};
@@ -11,9 +11,6 @@ use crate::asker::Asker;
 use crate::error::{BrokerError, ErrorCode, Fault};
 use crate::principal::Principal;
 use crate::registry::Server;
-
-/// Longest wrong name that is likened to those there are, in bytes: no server has a longer one.
-const MAX_LIKENED_BYTES: usize = 63;
 
 impl Inner {
     /// The servers of the asker's workspace that its scopes let it see, and those of the asker's own agents.
@@ -124,7 +121,7 @@ impl Inner {
     fn no_such_server(&self, who: &Principal, wrong: &str) -> BrokerError {
         let mut fault = Fault::new(ErrorCode::ServerNotFound, "there is no such server");
         // Likeness costs the product of both lengths; no server has a name that is none.
-        if wrong.len() > MAX_LIKENED_BYTES {
+        if wrong.len() > MAX_SERVER_NAME_BYTES {
             return fault;
         }
         let servers = self.visible_servers(who);

@@ -104,7 +104,8 @@ async fn exchange(
     end
 }
 
-async fn tell_lost(server: &Server, req_id: &ReqId, lines: u64) {
+/// Tells that this much of a call's words was lost, if any was.
+pub(super) async fn tell_lost(server: &Server, req_id: &ReqId, lines: u64) {
     if lines > 0 {
         let req_id = req_id.clone();
         let _ = server

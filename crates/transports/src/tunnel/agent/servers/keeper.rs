@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::status::ServerState;
 use super::backoff::Backoff;
+use super::call::tell_lost;
 use super::line::{Heard, Line, heard};
 use super::one::{Base, SLOT_IDLE, Server, told};
 use super::{Event, catalogue};
@@ -227,14 +228,7 @@ async fn hear(server: &Server, line: &Arc<Line>, inbound: Inbound, dropped: &mut
             let lines = lost.saturating_sub(*dropped);
             *dropped = lost;
             for req_id in line.listeners() {
-                if lines > 0 {
-                    let req_id = req_id.clone();
-                    let _ = server
-                        .shared
-                        .events
-                        .send(Event::Lost { req_id, lines })
-                        .await;
-                }
+                tell_lost(server, &req_id, lines).await;
                 let data = data.clone();
                 let chunk = Event::Chunk {
                     req_id,
