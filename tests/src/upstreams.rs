@@ -207,6 +207,7 @@ pub fn http(name: &'static str, transport: &str, url: &str) -> Upstream {
 ///
 /// # Panics
 /// When it does not start.
+#[expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
 pub async fn everything_on_http(mode: &str) -> (Child, u16) {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

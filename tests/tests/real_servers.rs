@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is the test failing")]
 
 use serde_json::json;
+use testkit::Bridge;
 use testkit::upstreams::{self, Upstream};
-use testkit::{Bridge, eventually};
 use tokio::process::{Child, Command};
 
 async fn everything_works(bridge: &Bridge, server: &str) {
